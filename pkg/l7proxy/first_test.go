@@ -67,7 +67,7 @@ func TestLateClientIsToldOfRefusal(t *testing.T) {
 	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	resp, _ := c.response("GET")
 	if resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "connect-refused" {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+		t.Errorf("got %d %v, want 502 with underlane-reason: connect-refused", resp.StatusCode, resp.Header)
 	}
 	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonConnectRefused || ev.Status != 502 {
 		t.Errorf("%+v", ev)
@@ -120,7 +120,7 @@ func TestSlowRequestLine(t *testing.T) {
 	srv.expect(request[5:])
 	srv.send("HTTP/1.1 204 No Content\r\n\r\n")
 	if resp, _ := c.response("GET"); resp.StatusCode != 204 {
-		t.Errorf("%d", resp.StatusCode)
+		t.Errorf("got %d, want 204", resp.StatusCode)
 	}
 	c.Close()
 	srv.Close()

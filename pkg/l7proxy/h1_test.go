@@ -184,7 +184,7 @@ func TestH1RetryOfDeadConnection(t *testing.T) {
 				return
 			}
 			if resp, _ := c.response(method); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "upstream-reset" {
-				t.Errorf("%d %v", resp.StatusCode, resp.Header)
+				t.Errorf("got %d %v, want 502 with underlane-reason: upstream-reset", resp.StatusCode, resp.Header)
 			}
 			b.none()
 		})
@@ -246,6 +246,6 @@ func TestH1LargeHeads(t *testing.T) {
 	}
 	c.send("GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + strings.Repeat("b", 70_000) + "\r\n\r\n")
 	if resp, _ := c.response("GET"); resp.StatusCode != 431 || !resp.Close {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+		t.Errorf("got %d %v, want 431 and the end of the connection", resp.StatusCode, resp.Header)
 	}
 }

@@ -39,7 +39,7 @@ func TestH1BadResponses(t *testing.T) {
 			}
 			if !ev.Reset {
 				if resp, _ := c.response("GET"); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != want.String() {
-					t.Errorf("%d %v", resp.StatusCode, resp.Header)
+					t.Errorf("got %d %v, want 502 with underlane-reason: %v", resp.StatusCode, resp.Header, want)
 				}
 				return
 			}
@@ -58,7 +58,7 @@ func TestH1UnaskedUpgradeIsBad(t *testing.T) {
 	srv.expect(get)
 	srv.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET / ")
 	if resp, _ := c.response("GET"); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "bad-response" {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+		t.Errorf("got %d %v, want 502 with underlane-reason: bad-response", resp.StatusCode, resp.Header)
 	}
 }
 

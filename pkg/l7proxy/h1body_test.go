@@ -140,7 +140,7 @@ func TestH1BadChunkLater(t *testing.T) {
 	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
 	c.send("zz\r\n")
 	if resp, _ := c.response("POST"); resp.StatusCode != 400 || !resp.Close {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+		t.Errorf("got %d %v, want 400 and the end of the connection", resp.StatusCode, resp.Header)
 	}
 	srv.expectEnd(unix.ECONNRESET)
 	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonBadRequest {

@@ -233,7 +233,7 @@ func TestH2ServerDies(t *testing.T) {
 	if resp := <-whole; resp != nil {
 		resp.Body.Close()
 		if resp.StatusCode != 502 || resp.Header.Get("Underlane-Reason") != "upstream-reset" {
-			t.Errorf("%d %v", resp.StatusCode, resp.Header)
+			t.Errorf("got %d %v, want 502 with underlane-reason: upstream-reset", resp.StatusCode, resp.Header)
 		}
 	}
 	if _, err := io.ReadAll(half.Body); err == nil {
@@ -289,7 +289,7 @@ func TestH2AnotherEndpoint(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if string(body) != "once" {
-			t.Errorf("%d %q", resp.StatusCode, body)
+			t.Errorf("got %d %q, want \"once\"", resp.StatusCode, body)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func TestH2ExtendedConnectRefused(t *testing.T) {
 	c.headers(1, false, websocket...)
 	s := serveFrames(b.accept())
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 1 :status=501 underlane-reason=not-supported ") {
-		t.Error(got)
+		t.Errorf("got %q, want 501 with underlane-reason: not-supported", got)
 	}
 	c.next() // the sentence
 	c.want("RST_STREAM 1 NO_ERROR")
@@ -87,7 +87,7 @@ func TestH2ExtendedConnectCut(t *testing.T) {
 	_ = s.SetLinger(0)
 	s.Close()
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 1 :status=502 underlane-reason=upstream-reset ") {
-		t.Error(got)
+		t.Errorf("got %q, want 502 with underlane-reason: upstream-reset", got)
 	}
 	if end := e.tap.end(t, 0); end.Reason != mesh.ReasonUpstreamReset {
 		t.Errorf("%+v", end)

@@ -107,11 +107,11 @@ func TestH2GRPCUnary(t *testing.T) {
 	cc := e.grpcClient()
 	var trailer metadata.MD
 	if got, err := unary(cc, "hello", grpc.Trailer(&trailer)); got != "hello" || err != nil || len(trailer.Get("x-trail")) != 1 {
-		t.Fatalf("%q %v %v", got, err, trailer)
+		t.Fatalf("got %q %v %v, want \"hello\" and the trailer x-trail", got, err, trailer)
 	}
 	_, err := unary(cc, "fail not ready")
 	if s := status.Convert(err); s.Code() != codes.FailedPrecondition || s.Message() != "not ready" {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want FailedPrecondition: not ready", err)
 	}
 	if ev := e.tap.end(t, 0); !ev.GRPC || ev.Protocol != "grpc" || ev.GRPCStatus != 0 || ev.Path != "/t.T/Unary" {
 		t.Errorf("tap: %+v", ev)
@@ -157,7 +157,7 @@ func TestH2GRPCStreams(t *testing.T) {
 			}
 			m := new(wrapperspb.BytesValue)
 			if err := s.RecvMsg(m); err != nil || string(m.Value) != want {
-				t.Fatalf("%q %v", m.Value, err)
+				t.Fatalf("got %q %v, want %q", m.Value, err, want)
 			}
 		}
 		_ = s.CloseSend()
@@ -233,7 +233,7 @@ func TestH2GRPCFailures(t *testing.T) {
 		srv.Stop()
 		err = s.RecvMsg(m)
 		if status.Code(err) != codes.Unavailable {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want Unavailable", err)
 		}
 		if ev := e.tap.end(t, 0); ev.Reason != mesh.ReasonUpstreamReset || ev.GRPCStatus != 14 {
 			t.Errorf("tap: %+v", ev)

@@ -122,7 +122,7 @@ func TestH2MirroredCalls(t *testing.T) {
 			for calls.Add(1) <= request.MaxMirrors+more {
 				got := new(wrapperspb.StringValue)
 				if err := cc.Invoke(t.Context(), "/t.T/Unary", wrapperspb.String("hello"), got); err != nil || got.Value != "hello" {
-					t.Errorf("%q %v", got.Value, err)
+					t.Errorf("got %q %v, want \"hello\"", got.Value, err)
 				}
 			}
 		})

@@ -218,7 +218,7 @@ func TestH2CallRetries(t *testing.T) {
 				got, err := unary(cc, "hello")
 				cc.Close()
 				if status.Code(err) != tt.code || err == nil && got != "hello" {
-					t.Fatalf("%q %v", got, err)
+					t.Fatalf("got %q %v, want \"hello\" if it succeeds, and the code %v", got, err, tt.code)
 				}
 				ev := s.tap.Wait(t, tap.ResponseEnd, 0)
 				if ev.GRPCStatus != int(tt.code) || ev.Reason != tt.reason {
@@ -259,7 +259,7 @@ func TestH2TimeoutInTheResponse(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); string(body) != "begin" || err == nil {
-		t.Errorf("%q %v", body, err)
+		t.Errorf("got %q %v, want \"begin\" and an error", body, err)
 	}
 	if ev := s.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonTimeout || !ev.Reset {
 		t.Errorf("tap has %v, reset %v", ev.Reason, ev.Reset)
@@ -270,7 +270,7 @@ func TestH2TimeoutInTheResponse(t *testing.T) {
 	}
 	m := new(wrapperspb.StringValue)
 	if err := stream.RecvMsg(m); err != nil || m.Value != "begin" {
-		t.Errorf("%q %v", m.Value, err)
+		t.Errorf("got %q %v, want \"begin\"", m.Value, err)
 	}
 	if err := stream.RecvMsg(m); status.Code(err) != codes.DeadlineExceeded {
 		t.Error(err)
@@ -361,7 +361,7 @@ func TestH2ReplayWindow(t *testing.T) {
 				}
 			case *xhttp2.MetaHeadersFrame, *xhttp2.WindowUpdateFrame, *xhttp2.RSTStreamFrame:
 			default:
-				t.Fatalf("%v", fr)
+				t.Fatalf("got %v, want a frame that the server expects", fr)
 			}
 		}
 		if n < 0 {
@@ -418,7 +418,7 @@ func TestH2ReplayWindow(t *testing.T) {
 			}
 		case *xhttp2.SettingsFrame:
 		default:
-			t.Fatalf("%v", fr)
+			t.Fatalf("got %v, want a frame that the server expects", fr)
 		}
 	}
 	<-done

@@ -132,7 +132,7 @@ func TestH2Drain(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	close(release)
 	if body, err := io.ReadAll(resp.Body); string(body) != "begin end" || err != nil {
-		t.Errorf("%q %v", body, err)
+		t.Errorf("got %q %v, want \"begin end\"", body, err)
 	}
 	within(t, 30*time.Second, func() {
 		for { // the session ends by itself

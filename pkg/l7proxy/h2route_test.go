@@ -208,12 +208,12 @@ func TestH2Delay(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		if body, _ := io.ReadAll(resp.Body); string(body) != fmt.Sprint(600<<10) {
-			t.Errorf("%d %q", resp.StatusCode, body)
+			t.Errorf("got %d %q, want the size of the upload, %d", resp.StatusCode, body, 600<<10)
 		}
 		slow <- time.Since(began)
 	}()
 	if _, body := c.do("POST", "/", strings.NewReader("fast")); body != "4" {
-		t.Errorf("%q", body)
+		t.Errorf("got %q, want \"4\"", body)
 	}
 	if took := <-slow; took < 300*time.Millisecond {
 		t.Errorf("took %v, want 300ms at least", took)
@@ -380,7 +380,7 @@ func TestH2CallsUnderHTTPRoutes(t *testing.T) {
 	)
 	cc := s.grpcApex()
 	if got, err := unary(cc, "hello"); got != "hello" || err != nil {
-		t.Errorf("%q %v", got, err)
+		t.Errorf("got %q %v, want \"hello\"", got, err)
 	}
 	err := cc.Invoke(t.Context(), "/t.T/Moved", wrapperspb.String(""), new(wrapperspb.StringValue))
 	if ev := s.tap.Wait(t, tap.ResponseEnd, 1); status.Code(err) != codes.Unknown || ev.Status != 301 || ev.GRPCStatus != 2 {

@@ -126,7 +126,7 @@ func TestTimeOutBlamesNobody(t *testing.T) {
 				const slow = 3
 				for range slow {
 					if status, reason := getReason(t, client, apex+"/slow"); status != http.StatusGatewayTimeout || reason != "timeout" {
-						t.Errorf("%d %q", status, reason)
+						t.Errorf("got %d %q, want 504 timeout", status, reason)
 					}
 				}
 				if n := s.proxy.Ejections()["unreachable"]; n > 0 {
@@ -162,7 +162,7 @@ func TestLateDialTells(t *testing.T) {
 				switch status, reason := getReason(t, client, url); {
 				case status == http.StatusOK:
 				case status != http.StatusGatewayTimeout || reason != "timeout":
-					t.Fatalf("%d %q", status, reason)
+					t.Fatalf("got %d %q, want 504 timeout", status, reason)
 				}
 				return s.proxy.Ejections()["unreachable"] > 0
 			})
@@ -204,7 +204,7 @@ func TestLateDialServesTheNext(t *testing.T) {
 			proxytest.Eventually(t, "a request is answered", func() bool {
 				status, reason := getReason(t, client, url)
 				if status != http.StatusOK && (status != http.StatusGatewayTimeout || reason != "timeout") {
-					t.Fatalf("%d %q", status, reason)
+					t.Fatalf("got %d %q, want 200, or 504 timeout", status, reason)
 				}
 				return status == http.StatusOK
 			})

@@ -183,7 +183,7 @@ func TestPodBuffer(t *testing.T) {
 	c.next() // their heads
 	ask(5, "/small")
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 5 :status=503 underlane-reason=overload ") {
-		t.Error(got)
+		t.Errorf("got %q, want 503 with underlane-reason: overload", got)
 	}
 	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonOverload {
 		t.Errorf("%+v", ev)
@@ -196,7 +196,7 @@ func TestPodBuffer(t *testing.T) {
 	proxytest.Eventually(t, "one window's worth waits", func() bool { return held() == http2.FirstStreamWindow })
 	ask(7, "/small")
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 7 :status=200 ") {
-		t.Error(got)
+		t.Errorf("got %q, want 200 on stream 7", got)
 	}
 	c.must(c.fr.WriteRSTStream(3, xhttp2.ErrCodeCancel))
 	proxytest.Eventually(t, "nothing waits", func() bool { return held() == 0 })

@@ -101,7 +101,7 @@ func TestH1Smuggling(t *testing.T) {
 				c.send(request + smuggled)
 				resp, _ := c.response("POST")
 				if resp.StatusCode != 400 || resp.Header.Get("underlane-reason") != "bad-request" || !resp.Close {
-					t.Errorf("%d %v", resp.StatusCode, resp.Header)
+					t.Errorf("got %d %v, want 400 with underlane-reason: bad-request, and the end of the connection", resp.StatusCode, resp.Header)
 				}
 				c.expectEnd(nil)
 			}
@@ -135,7 +135,7 @@ func TestH1ResponseSplitting(t *testing.T) {
 			srv.send(response + "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
 			resp, body := c.response("GET")
 			if resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "bad-response" || strings.Contains(body, "bad\n") {
-				t.Errorf("%d %v %q", resp.StatusCode, resp.Header, body)
+				t.Errorf("got %d %v %q, want 502 with underlane-reason: bad-response, and nothing of the endpoint's", resp.StatusCode, resp.Header, body)
 			}
 		})
 	}

@@ -140,7 +140,7 @@ func TestWordsAreAnswered(t *testing.T) {
 	srv := b.request()
 	srv.send("HTTP/1.1 204 No Content\r\n\r\n")
 	if resp, _ := c.response("GET"); resp.StatusCode != 204 {
-		t.Errorf("%d", resp.StatusCode)
+		t.Errorf("got %d, want 204", resp.StatusCode)
 	}
 	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Protocol != "http1" {
 		t.Errorf("%+v", ev)
@@ -178,7 +178,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		srv := b.request()
 		srv.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 		if resp, _ := c.response("GET"); resp.StatusCode != 204 {
-			t.Errorf("%d", resp.StatusCode)
+			t.Errorf("got %d, want 204", resp.StatusCode)
 		}
 		if ev := s.tap.Wait(t, tap.RequestInit, 0); ev.Path != "/slow" || ev.Protocol != "http1" {
 			t.Errorf("%+v", ev)
@@ -190,7 +190,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		srv := b.request()
 		srv.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 		if resp, _ := c.response("GET"); resp.StatusCode != 204 {
-			t.Errorf("%d", resp.StatusCode)
+			t.Errorf("got %d, want 204", resp.StatusCode)
 		}
 		if ev := s.tap.Wait(t, tap.RequestInit, 1); ev.Path != "/after" || ev.Protocol != "http1" {
 			t.Errorf("%+v", ev)

@@ -143,7 +143,7 @@ func TestSameNodeCountsBothSides(t *testing.T) {
 	m.Emit(event(tap.RequestInit, func(e *tap.Event) { e.TLS = tap.TLSSameNode }))
 	lines := strings.Join(scrape(t, m, "request_total"), "\n")
 	if !strings.Contains(lines, `direction="outbound"`) || !strings.Contains(lines, `direction="inbound",namespace="ns",pod="voting-0"`) {
-		t.Error(lines)
+		t.Errorf("got %q, want an outbound series, and an inbound one of ns/voting-0", lines)
 	}
 }
 
@@ -192,7 +192,7 @@ func TestConnections(t *testing.T) {
 	m.Emit(event(tap.ConnClose, nil))
 	for _, line := range scrape(t, m, "tcp_open_connections") {
 		if !strings.HasSuffix(line, " 0") {
-			t.Error(line)
+			t.Errorf("got %q, want 0", line)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func TestHardBound(t *testing.T) {
 		t.Errorf("%d series, want 20", n)
 	}
 	if got := scrape(t, m, `underlane_metrics_overflow_total{outcome="dropped"}`); !strings.HasSuffix(got[0], " 80") {
-		t.Error(got)
+		t.Errorf("got %q, want 80", got)
 	}
 }
 
@@ -392,20 +392,20 @@ func TestHealthAndServe(t *testing.T) {
 		return fmt.Sprintf("%d %s", resp.StatusCode, body)
 	}
 	if got := get("/live"); got != "200 live\n" {
-		t.Error(got)
+		t.Errorf("got %q, want 200 live", got)
 	}
 	if got := get("/ready"); got != "503 not ready\nno state yet\n" {
-		t.Error(got)
+		t.Errorf("got %q, want 503 not ready, and why", got)
 	}
 	if got := scrape(t, m, "underlane_ready"); !slices.Equal(got, []string{"underlane_ready 0"}) {
 		t.Errorf("%q while the agent is not ready", got)
 	}
 	why = nil
 	if got := get("/ready"); got != "200 ready\n" {
-		t.Error(got)
+		t.Errorf("got %q, want 200 ready", got)
 	}
 	if got := get("/metrics"); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, "go_goroutines") {
-		t.Error(got)
+		t.Errorf("got %q, want 200 and the metrics", got)
 	}
 	if _, err := Listen(ctx, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "--metrics-addr") {
 		t.Errorf("a taken port: %v", err)
@@ -432,7 +432,7 @@ func TestWriteText(t *testing.T) {
 	}
 	broken := New(Options{Agent: brokenAgent{}})
 	if err := broken.WriteText(&text); err == nil || !strings.Contains(err.Error(), "a collector's") {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want an error that names a collector", err)
 	}
 }
 

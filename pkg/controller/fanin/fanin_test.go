@@ -201,13 +201,13 @@ func TestLimitIsOfTheWhole(t *testing.T) {
 func TestLostIsPassedOn(t *testing.T) {
 	m := newMerger(1)
 	if got := m.pass(report{1, &agentv1.TapEvents{Lost: 7}}); got.GetLost() != 7 {
-		t.Errorf("%v", got)
+		t.Errorf("got %v, want 7 lost", got)
 	}
 	if got := m.pass(report{1, &agentv1.TapEvents{Warnings: []string{"x"}}}); len(got.GetWarnings()) != 1 {
-		t.Errorf("%v", got)
+		t.Errorf("got %v, want one warning", got)
 	}
 	if got := m.pass(report{1, &agentv1.TapEvents{}}); got != nil {
-		t.Errorf("%v", got)
+		t.Errorf("got %v, want nothing", got)
 	}
 }
 

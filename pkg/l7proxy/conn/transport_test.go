@@ -26,7 +26,7 @@ func TestTruncationIsNoEnd(t *testing.T) {
 			t.Errorf("proper end %v: %q, %v", proper, got, err)
 		}
 		if !proper && !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want io.ErrUnexpectedEOF", err)
 		}
 	}
 }

@@ -111,7 +111,7 @@ func TestContinuationFlood(t *testing.T) {
 				}
 				if err != nil {
 					if got := describe(nil, err)[0]; got != "ENHANCE_YOUR_CALM" {
-						t.Error(got)
+						t.Errorf("got %q, want ENHANCE_YOUR_CALM", got)
 					}
 					return
 				}

@@ -218,7 +218,7 @@ func TestFloods(t *testing.T) {
 			w.c.TakeOutput(nil)
 		}
 		if got := describe(nil, err); !slices.Equal(got, []string{"ENHANCE_YOUR_CALM"}) {
-			t.Error(got)
+			t.Errorf("got %q, want ENHANCE_YOUR_CALM", got)
 		}
 	})
 	t.Run("cancelled is fine", func(t *testing.T) {

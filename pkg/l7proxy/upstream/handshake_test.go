@@ -124,7 +124,7 @@ func TestQueueIsNotSilence(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := s.open(ctx); ReasonOf(err) != mesh.ReasonTimeout {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want the reason timeout", err)
 	}
 	if s.down.is(&s.ep) {
 		t.Error("the end of a request's time is taken for an agent that is away")

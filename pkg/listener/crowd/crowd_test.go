@@ -93,7 +93,7 @@ func TestListener(t *testing.T) {
 	}
 	Known(known) // is in no crowd
 	if got := Source(over{server}); got != netip.MustParseAddr("127.0.0.1") {
-		t.Error(got)
+		t.Errorf("got %q, want 127.0.0.1", got)
 	}
 }
 
