@@ -137,35 +137,14 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 			*out = rate
 		}
 	}
-	switch v, ok := annotations[mesh.AnnotationFailMode]; {
-	case !ok:
-	case v == "open":
-		s.FailClosed = false
-	case v == "closed":
-		s.FailClosed = true
-	default:
-		report("annotation %s: %q is neither open nor closed; taken for closed", mesh.AnnotationFailMode, v)
-		s.FailClosed = true
+	if v, ok := oneOf(annotations, mesh.AnnotationFailMode, "open", "closed", "closed", report); ok {
+		s.FailClosed = v == "closed"
 	}
-	switch v, ok := annotations[mesh.AnnotationPlaintextFallback]; {
-	case !ok:
-	case v == "never":
-		s.PlaintextFallback = false
-	case v == "allowed":
-		s.PlaintextFallback = true
-	default:
-		report("annotation %s: %q is neither never nor allowed; taken for never", mesh.AnnotationPlaintextFallback, v)
-		s.PlaintextFallback = false
+	if v, ok := oneOf(annotations, mesh.AnnotationPlaintextFallback, "never", "allowed", "never", report); ok {
+		s.PlaintextFallback = v == "allowed"
 	}
-	switch v, ok := annotations[mesh.AnnotationIngress]; {
-	case !ok:
-	case v == mesh.LabelEnabled:
-		s.Ingress = true
-	case v == mesh.LabelDisabled:
-		s.Ingress = false
-	default:
-		report("annotation %s: %q is neither %s nor %s; taken for %s", mesh.AnnotationIngress, v, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelDisabled)
-		s.Ingress = false
+	if v, ok := oneOf(annotations, mesh.AnnotationIngress, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelDisabled, report); ok {
+		s.Ingress = v == mesh.LabelEnabled
 	}
 	if v, ok := annotations[mesh.AnnotationTraceSampling]; ok {
 		if sampling, err := mesh.ParseTraceSampling(v); err != nil {
@@ -193,6 +172,17 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 		}
 	}
 	return s
+}
+
+// oneOf returns the value of an annotation that has one of two values. Another value is reported
+// and taken for closed, which is one of the two. ok is false if there is no such annotation.
+func oneOf(annotations map[string]string, name, first, second, closed string, report reporter) (value string, ok bool) {
+	value, ok = annotations[name]
+	if ok && value != first && value != second {
+		report("annotation %s: %q is neither %s nor %s; taken for %s", name, value, first, second, closed)
+		value = closed
+	}
+	return value, ok
 }
 
 // parsePorts parses a list of ports and inclusive ranges, "25,9000-9100". The
