@@ -70,14 +70,21 @@ type ValueMatch struct {
 
 // Bound is a route that belongs to a Server.
 type Bound struct {
-	Name  string      // under which policies know it: authz.Request.Route
-	Route *mesh.Route // for pkg/route. It has no Service as parent, and no backends
+	Name   string      // under which policies know it: authz.Request.Route
+	Route  *mesh.Route // for pkg/route. It has no Service as parent, and no backends
+	closed []closedRule
+}
+
+// closedRule is a rule that refuses its requests.
+type closedRule struct {
+	field string // what is wrong, in the object
+	why   string
 }
 
 // Routes returns the routes that are attached to a Server. With attached, requests that
-// belong to none of them are answered 404; without, there are no routes. If one of
-// the attached is not understood, no request belongs to any: it might belong to that one,
-// and what is said for another must not hold for it.
+// belong to none of them are answered 404; without, there are no routes. A request that a match
+// which is not understood may be about belongs to none: what is said for another route must not
+// hold for it. If a route is not understood in another way, no request belongs to any.
 func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []authz.Problem) {
 	grpc := false
 	switch s.Spec.ProxyProtocol {
@@ -100,10 +107,8 @@ func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []a
 			problems = append(problems, authz.Problem{Policy: r.String(), Field: "spec", Text: err.Error() + ": no request belongs to a route of " + serverName(s)})
 			continue
 		}
-		for i := range bound.Route.Rules {
-			if bound.Route.Rules[i].Filters.Invalid != "" {
-				problems = append(problems, authz.Problem{Policy: r.String(), Field: fmt.Sprintf("spec.rules[%d].filters", i), Text: "filters of a Server's route are not applied: requests of this rule are refused"})
-			}
+		for _, c := range bound.closed {
+			problems = append(problems, authz.Problem{Policy: r.String(), Field: c.field, Text: c.why})
 		}
 		routes = append(routes, bound)
 	}
@@ -156,70 +161,100 @@ func (r *Route) bind(grpc bool) (Bound, error) {
 	if len(r.Unknown) > 0 {
 		return Bound{}, fmt.Errorf("%s is not known", r.Unknown[0])
 	}
-	out := &mesh.Route{GRPC: grpc, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Spec.Hostnames}
+	out := Bound{
+		Name:  RouteName(r.Group, r.Kind, r.Name),
+		Route: &mesh.Route{GRPC: grpc, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Spec.Hostnames},
+	}
 	for i := range r.Spec.Rules {
-		in := &r.Spec.Rules[i]
-		rule := mesh.RouteRule{Name: in.Name}
-		for j := range in.Matches {
-			m, err := in.Matches[j].translate(grpc)
-			if err != nil {
-				return Bound{}, fmt.Errorf("rules[%d].matches[%d]: %w", i, j, err)
-			}
-			rule.Matches = append(rule.Matches, m)
-		}
-		if text := strings.TrimSpace(string(in.Filters)); text != "" && text != "null" && text != "[]" {
-			rule.Filters.Invalid = "filters"
-		}
-		out.Rules = append(out.Rules, rule)
+		rule, closed := r.Spec.Rules[i].translate(grpc, fmt.Sprintf("spec.rules[%d]", i))
+		out.Route.Rules = append(out.Route.Rules, rule)
+		out.closed = append(out.closed, closed...)
 	}
-	if len(out.Rules) == 0 { // the API gives it one that matches everything
-		out.Rules = []mesh.RouteRule{{}}
+	if len(out.Route.Rules) == 0 { // the API gives it one that matches everything
+		out.Route.Rules = []mesh.RouteRule{{}}
 	}
-	if err := route.Check(out); err != nil {
-		return Bound{}, err
-	}
-	return Bound{Name: RouteName(r.Group, r.Kind, r.Name), Route: out}, nil
+	return out, route.Check(out.Route)
 }
 
+// translate returns a rule, which refuses the requests that it may be about if something of it
+// is not understood, or if it has filters.
+func (r *RouteRule) translate(grpc bool, at string) (out mesh.RouteRule, closed []closedRule) {
+	check := func(rule mesh.RouteRule) error {
+		return route.Check(&mesh.Route{GRPC: grpc, Rules: []mesh.RouteRule{rule}})
+	}
+	out.Name = r.Name
+	for i := range r.Matches {
+		m, err := r.Matches[i].translate(grpc)
+		if err == nil {
+			err = check(mesh.RouteRule{Matches: []mesh.RouteMatch{m}})
+		}
+		if err != nil {
+			why := strings.TrimPrefix(err.Error(), "rule 0: match 0: ") + ": requests that it may be about are refused"
+			closed = append(closed, closedRule{fmt.Sprintf("%s.matches[%d]", at, i), why})
+		}
+		out.Matches = append(out.Matches, m)
+	}
+	if len(closed) > 0 {
+		out = route.Closed(out, closed[0].why, check)
+	}
+	if text := strings.TrimSpace(string(r.Filters)); text != "" && text != "null" && text != "[]" {
+		out.Filters.Invalid = "filters"
+		closed = append(closed, closedRule{at + ".filters", "filters of a Server's route are not applied: requests of this rule are refused"})
+	}
+	return out, closed
+}
+
+// translate returns a match. What the error is about fits every request.
 func (m *RouteMatch) translate(grpc bool) (out mesh.RouteMatch, err error) {
+	var wrong error
 	if out.Headers, err = values(m.Headers); err != nil {
-		return out, err
+		wrong = err
 	}
 	if out.Query, err = values(m.QueryParams); err != nil {
-		return out, err
+		wrong = err
 	}
 	if grpc {
-		var method struct {
-			Type    string `json:"type"`
-			Service string `json:"service"`
-			Method  string `json:"method"`
+		out.GRPC, err = m.grpcMethod()
+	} else {
+		out.Path, err = m.path()
+		if len(m.Method) > 0 && json.Unmarshal(m.Method, &out.Method) != nil {
+			wrong = fmt.Errorf("method: %s is none", m.Method)
 		}
-		if len(m.Method) > 0 {
-			if unknown := read(m.Method, &method); len(unknown) > 0 {
-				return out, fmt.Errorf("method: %s", unknown[0])
-			}
-		}
-		if m.Path != nil || method.Type != "" && method.Type != "Exact" {
-			return out, fmt.Errorf("method of the type %q, or a path", method.Type)
-		}
-		out.GRPC = mesh.GRPCMethodMatch{Service: method.Service, Method: method.Method}
-		return out, nil
+	}
+	if err != nil {
+		wrong, out.Path.Kind = err, mesh.PathUnknown
+	}
+	return out, wrong
+}
+
+func (m *RouteMatch) grpcMethod() (out mesh.GRPCMethodMatch, err error) {
+	var method struct {
+		Type    string `json:"type"`
+		Service string `json:"service"`
+		Method  string `json:"method"`
 	}
 	if len(m.Method) > 0 {
-		if err := json.Unmarshal(m.Method, &out.Method); err != nil {
-			return out, fmt.Errorf("method: %w", err)
+		if unknown := read(m.Method, &method); len(unknown) > 0 {
+			return out, fmt.Errorf("method: %s", unknown[0])
 		}
 	}
+	if m.Path != nil || method.Type != "" && method.Type != "Exact" {
+		return out, fmt.Errorf("method of the type %q, or a path", method.Type)
+	}
+	return mesh.GRPCMethodMatch{Service: method.Service, Method: method.Method}, nil
+}
+
+func (m *RouteMatch) path() (out mesh.PathMatch, err error) {
 	if m.Path == nil {
 		return out, nil
 	}
-	out.Path.Value = "/"
-	if m.Path.Value != nil {
-		out.Path.Value = *m.Path.Value
-	}
-	var ok bool
-	if out.Path.Kind, ok = pathKinds[m.Path.Type]; !ok {
+	kind, ok := pathKinds[m.Path.Type]
+	if !ok {
 		return out, fmt.Errorf("path of the type %q", m.Path.Type)
+	}
+	out = mesh.PathMatch{Kind: kind, Value: "/"}
+	if m.Path.Value != nil {
+		out.Value = *m.Path.Value
 	}
 	return out, nil
 }
@@ -228,14 +263,15 @@ var pathKinds = map[string]mesh.PathMatchKind{
 	"": mesh.PathPrefix, "PathPrefix": mesh.PathPrefix, "Exact": mesh.PathExact, "RegularExpression": mesh.PathRegex,
 }
 
+// values returns matches of header fields or parameters. One of a type that is not known fits
+// every request.
 func values(in []ValueMatch) (out []mesh.ValueMatch, err error) {
 	for _, v := range in {
-		switch v.Type {
-		case "", "Exact", "RegularExpression":
-			out = append(out, mesh.ValueMatch{Name: v.Name, Value: v.Value, Regex: v.Type == "RegularExpression"})
-		default:
-			return nil, fmt.Errorf("value of %q: the type %q", v.Name, v.Type)
+		m := mesh.ValueMatch{Name: v.Name, Value: v.Value, Regex: v.Type == "RegularExpression"}
+		if v.Type != "" && v.Type != "Exact" && !m.Regex {
+			m.Unknown, err = true, fmt.Errorf("value of %q: the type %q", v.Name, v.Type)
 		}
+		out = append(out, m)
 	}
-	return out, nil
+	return out, err
 }

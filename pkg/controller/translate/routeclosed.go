@@ -2,7 +2,6 @@ package translate
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -34,34 +33,7 @@ func (d *routeDraft) add(read func(where string) mesh.RouteRule) {
 
 // closed returns a rule that refuses what r may match.
 func (d *routeDraft) closed(r mesh.RouteRule, why string) mesh.RouteRule {
-	out := mesh.RouteRule{Name: r.Name, Filters: mesh.RouteFilters{Invalid: why}, Matches: slices.Clone(r.Matches)}
-	for i := range out.Matches {
-		out.Matches[i] = d.widened(&out.Matches[i])
-	}
-	return out
-}
-
-// widened returns a match that can be used: what of m cannot fits every request.
-func (d *routeDraft) widened(m *mesh.RouteMatch) mesh.RouteMatch {
-	usable := func(part mesh.RouteMatch) bool {
-		return d.check(mesh.RouteRule{Matches: []mesh.RouteMatch{part}, Filters: mesh.RouteFilters{Invalid: "checked"}}) == nil
-	}
-	out := mesh.RouteMatch{Path: m.Path, GRPC: m.GRPC}
-	if !usable(out) {
-		out = mesh.RouteMatch{Path: mesh.PathMatch{Kind: mesh.PathUnknown}}
-	}
-	if usable(mesh.RouteMatch{Method: m.Method}) {
-		out.Method = m.Method
-	}
-	for _, h := range m.Headers {
-		h.Unknown = h.Unknown || !usable(mesh.RouteMatch{Headers: []mesh.ValueMatch{h}})
-		out.Headers = append(out.Headers, h)
-	}
-	for _, q := range m.Query {
-		q.Unknown = q.Unknown || !usable(mesh.RouteMatch{Query: []mesh.ValueMatch{q}})
-		out.Query = append(out.Query, q)
-	}
-	return out
+	return route.Closed(r, why, d.check)
 }
 
 // check returns what is wrong with a rule by itself.
