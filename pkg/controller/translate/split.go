@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -45,12 +46,10 @@ func (s *service) computeSplits() bool {
 	return changed
 }
 
-// addTrafficSplit makes the routes of one TrafficSplit. taken has the ports that
-// already have a route.
+// addTrafficSplit makes the routes of one TrafficSplit. taken has the ports that already have a
+// route. The error says why it is about no Service. If something else is not understood, its
+// routes refuse the requests that it may be about, as those of the Gateway API do.
 func (t *splitting) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.ServicePortRef]bool) error {
-	if unknown := custom.UnknownFields(s); unknown != nil {
-		return fmt.Errorf("the field %s is not known", unknown[0])
-	}
 	root, err := t.splitService(s, s.Spec.Service)
 	if err != nil {
 		return fmt.Errorf("service: %w", err)
@@ -58,13 +57,15 @@ func (t *splitting) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.Servi
 	if len(root.VIPs) == 0 {
 		return fmt.Errorf("service: %s has no cluster IP that requests could be sent to", root.Name)
 	}
+	matches, all, wrong := t.splitMatches(s)
+	if fields := custom.UnknownFields(s); fields != nil {
+		wrong = fmt.Errorf("the field %s is not known", fields[0])
+	} else if !all && len(matches) == 0 {
+		return errors.New("matches: the HTTPRouteGroups match nothing")
+	}
 	weights, err := splitWeights(s)
 	if err != nil {
-		return err
-	}
-	matches, err := t.splitMatches(s)
-	if err != nil {
-		return err
+		wrong = err
 	}
 	var passed []uint16
 	for i := range root.Ports {
@@ -78,16 +79,27 @@ func (t *splitting) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.Servi
 			continue
 		}
 		r := t.splitRoute(s, root, at, weights, matches)
-		if err := route.Check(r); err != nil {
-			return err
+		if err := route.Check(r); err != nil && wrong == nil {
+			wrong = errors.New(strings.TrimPrefix(err.Error(), "rule 0: "))
+		}
+		if wrong != nil {
+			r.Rules[0] = route.Closed(r.Rules[0], wrong.Error(), checkSplit)
 		}
 		t.Routes = append(t.Routes, r)
 		taken[at] = true
+	}
+	if wrong != nil {
+		t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "%v: the requests that it may be about are refused", wrong)
 	}
 	if len(passed) > 0 {
 		t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "Service %s has another route for the ports %v: it goes before", root.Name, passed)
 	}
 	return nil
+}
+
+// checkSplit returns what is wrong with a rule.
+func checkSplit(r mesh.RouteRule) error {
+	return route.Check(&mesh.Route{Rules: []mesh.RouteRule{r}})
 }
 
 // splitRoute returns the route for one port. The backends use the same port.
@@ -96,7 +108,10 @@ func (t *splitting) splitRoute(s *custom.TrafficSplit, root *mesh.Service, at me
 	policy := t.from.shape(name{root.Namespace, root.Name}).policy
 	split := mesh.RouteRule{Matches: matches, Timeouts: policy.timeouts, Retry: policy.retry}
 	for i := range s.Spec.Backends {
-		backend := mesh.RouteBackend{Weight: weights[i], Service: at}
+		backend := mesh.RouteBackend{Service: at}
+		if i < len(weights) {
+			backend.Weight = weights[i]
+		}
 		svc, err := t.splitService(s, s.Spec.Backends[i].Service)
 		switch {
 		case err != nil:
@@ -170,28 +185,31 @@ func splitWeights(s *custom.TrafficSplit) ([]uint32, error) {
 	return out, nil
 }
 
-// splitMatches returns the matches of the HTTPRouteGroups that s names.
-func (t *splitting) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, error) {
-	var out []mesh.RouteMatch
+// splitMatches returns the matches of the HTTPRouteGroups that s names; all: it names none, and
+// splits all requests. A group that does not exist matches nothing. What is not understood may
+// match every request.
+func (t *splitting) splitMatches(s *custom.TrafficSplit) (out []mesh.RouteMatch, all bool, wrong error) {
 	for i, ref := range s.Spec.Matches {
 		if ref.Kind != custom.HTTPRouteGroups.Kind {
-			return nil, fmt.Errorf("matches[%d]: a %s is not known", i, ref.Kind)
+			wrong = fmt.Errorf("matches[%d]: a %s is not known", i, ref.Kind)
+			out = append(out, mesh.RouteMatch{Path: mesh.PathMatch{Kind: mesh.PathUnknown}})
+			continue
 		}
 		group := t.routeGroup(s.Namespace, ref.Name)
 		if group == nil {
-			return nil, fmt.Errorf("matches[%d]: there is no HTTPRouteGroup %s/%s", i, s.Namespace, ref.Name)
+			t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "matches[%d]: there is no HTTPRouteGroup %s/%s: it matches nothing", i, s.Namespace, ref.Name)
+			continue
 		}
 		if unknown := custom.UnknownFields(group); unknown != nil {
-			return nil, fmt.Errorf("matches[%d]: HTTPRouteGroup %s/%s: the field %s is not known", i, s.Namespace, ref.Name, unknown[0])
+			wrong = fmt.Errorf("matches[%d]: HTTPRouteGroup %s/%s: the field %s is not known", i, s.Namespace, ref.Name, unknown[0])
+			out = append(out, mesh.RouteMatch{Path: mesh.PathMatch{Kind: mesh.PathUnknown}})
+			continue
 		}
 		for _, m := range slices.Concat(group.Matches, group.Spec.Matches) {
 			out = append(out, smiMatches(&m)...)
 		}
 	}
-	if len(s.Spec.Matches) > 0 && len(out) == 0 {
-		return nil, fmt.Errorf("matches: the HTTPRouteGroups match nothing")
-	}
-	return out, nil
+	return out, len(s.Spec.Matches) == 0, wrong
 }
 
 // smiMatches returns one match for each method. SMI's expressions match the whole
