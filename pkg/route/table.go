@@ -16,6 +16,7 @@ type Table struct {
 	http, grpc *hosts // nil: no routes of that kind
 	rules      []*Rule
 	backends   []mesh.ServicePortRef
+	compared   compared
 }
 
 // Compile checks routes and merges them into a Table. A route with an error is
@@ -49,6 +50,7 @@ func Compile(routes []*mesh.Route) (*Table, error) {
 			for _, c := range rule.candidates {
 				c.order = order
 				order++
+				t.compared.add(c)
 				(*half).add(r.Hostnames, c)
 			}
 		}

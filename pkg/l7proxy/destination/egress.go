@@ -3,12 +3,10 @@ package destination
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/retry"
 	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/state"
@@ -137,28 +135,6 @@ func (d *router) egressRouting(v *state.View, e *Egress, routes []*mesh.Route, t
 		r.Backends = append(r.Backends, b)
 	}
 	return r
-}
-
-// Match finds the rule for a request, as the table does. Of a network that denies what no route is
-// about, all ways in which a server may read the path have to belong to the same rule: outside
-// /public/../admin may be /admin.
-func (r *Routing) Match(asked *route.Request) (route.Hit, route.Verdict) {
-	hit, verdict := r.Table.Match(asked)
-	if verdict != route.Matched || r.Egress == nil || !r.Egress.Network.Deny || !r.Egress.requests {
-		return hit, verdict
-	}
-	paths, n := (&authz.Request{Path: asked.Path}).Paths()
-	for _, path := range paths[1:n] {
-		other := *asked
-		other.Path = path
-		if _, query, has := strings.Cut(asked.Path, "?"); has {
-			other.Path += "?" + query
-		}
-		if also, verdict := r.Table.Match(&other); verdict != route.Matched || also.Rule != hit.Rule {
-			return route.Hit{}, route.NoRule
-		}
-	}
-	return hit, verdict
 }
 
 // LooksInside reports whether what the client says decides: its connection may be opened

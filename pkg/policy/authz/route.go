@@ -47,10 +47,10 @@ func newRouter(g *Group) (*router, []Problem) {
 			return new(router), []Problem{{Field: "routes of " + g.Name, Text: to.Name + ": " + err.Error() + ": no request belongs to a route"}}
 		}
 		r.names[to.Match], r.grpc = to.Name, to.Match.GRPC
-		r.compares(to.Match)
 		all = append(all, to.Match)
 	}
 	r.table, _ = route.Compile(all) // each was checked
+	r.fields, r.params = r.table.Compared()
 	return r, nil
 }
 
@@ -62,25 +62,6 @@ const (
 	errNoMatch constError = "it says nothing of requests"
 	errMixed   constError = "routes of HTTP and of gRPC are together"
 )
-
-// compares notes what a route compares of a request.
-func (r *router) compares(m *mesh.Route) {
-	for i := range m.Rules {
-		for j := range m.Rules[i].Matches {
-			match := &m.Rules[i].Matches[j]
-			for k := range match.Headers {
-				if name := strings.ToLower(match.Headers[k].Name); !slices.Contains(r.fields, name) {
-					r.fields = append(r.fields, name)
-				}
-			}
-			for k := range match.Query {
-				if name := match.Query[k].Name; !slices.Contains(r.params, name) {
-					r.params = append(r.params, name)
-				}
-			}
-		}
-	}
-}
 
 // ambiguous reports whether what the routes compare has several values.
 func (r *router) ambiguous(q *Request) bool {
