@@ -83,6 +83,7 @@ type components struct {
 	itself      *mesh.Workload // the node, as the client of pods that it probes
 	limits      *lease.Table
 	paths       *paths.Table
+	pathsAfter  chan struct{}                      // closed when this agent may keep paths; nil: from its start
 	redirects   atomic.Pointer[redirect.Redirects] // nil: packets of kernel paths go by way of the host
 	noRedirects atomic.Pointer[error]              // why redirects is nil
 	names       names

@@ -21,6 +21,13 @@ func (a *components) keepPaths(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	if a.pathsAfter != nil {
+		select {
+		case <-a.pathsAfter:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	if err := netns.CanDestroy(); err != nil && a.config.KernelPath {
 		a.config.KernelPath = false
 		a.log.Warn("the kernel path is off: this kernel cannot end connections that a policy does not allow any more (INET_DIAG_DESTROY)", "cause", err)

@@ -137,6 +137,11 @@ func (a *Agent) succeed(ctx context.Context, p *handover.Predecessor) {
 	if err != nil {
 		a.log.Warn("the node is not handed over", "cause", err)
 	}
+	if err == nil && !p.KernelPaths() {
+		// It has none that would have to be judged, and would not judge those of this agent if
+		// it had to take the node back.
+		a.pathsAfter = make(chan struct{})
+	}
 	a.pods.Inherit(last.PreMesh)
 	a.network.SetShared(err == nil)
 	a.know(ctx, last.Addresses)
@@ -169,6 +174,9 @@ func (a *Agent) tellTaken(p *handover.Predecessor) {
 	if err := p.Taken(); err != nil {
 		a.log.Info("the agent before this one has ended already", "cause", err)
 	}
+	if a.pathsAfter != nil {
+		close(a.pathsAfter)
+	}
 }
 
 // yield gives the node to a successor. This agent carries traffic meanwhile. It returns
@@ -181,6 +189,10 @@ func (a *Agent) yield(ctx context.Context, s *handover.Successor) bool {
 	a.pods.Pause()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(yieldLimit, s.Close) })
 	defer stop()
+	if !s.KernelPaths() {
+		// While both have programs, this agent carries all new connections.
+		a.paths.Withdraw()
+	}
 	err := a.datapath.Yield()
 	if err == nil {
 		err = s.Released(handover.State{PreMesh: a.pods.PreMesh(), Addresses: a.client.InUse(handover.MaxAddresses)})

@@ -22,9 +22,11 @@ func (d *Datapath) Yield() error {
 func (d *Datapath) LetGo() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for name, l := range d.links {
-		l.Close()
-		delete(d.links, name)
+	for _, h := range d.hooks() { // those that capture come first: the others serve what they have captured
+		if l := d.links[h.name]; l != nil {
+			l.Close()
+			delete(d.links, h.name)
+		}
 	}
 	for _, p := range d.pods {
 		p.closeLinks()

@@ -2,9 +2,11 @@
 // running one, while both run:
 //
 //	successor              predecessor
-//	{"kind":"hello"}    →                       the predecessor does not end before the successor has asked
+//	{"kind":"hello","kernelPaths":true}
+//	                    →                       the predecessor does not end before the successor has asked
 //	{"kind":"release"}  →                       it stops everything that only one agent may do
-//	                    ←  {"kind":"released"}  pins, sockets and ports are free; it still carries traffic
+//	                    ←  {"kind":"released","kernelPaths":true}
+//	                                            pins, sockets and ports are free; it still carries traffic
 //	{"kind":"taken"}    →                       new connections go to the successor; the predecessor drains
 //
 // The connection stays open for as long as the successor runs. If it ends before
@@ -52,6 +54,10 @@ const (
 type message struct {
 	Kind  string `json:"kind"`
 	State *State `json:"legacy,omitempty"` // agents of earlier versions use this key
+	// KernelPaths: the sender keeps the kernel paths that it finds. v0.1.0 knows none: its programs
+	// take the SYNs of such connections for those of a client outside the mesh, and it takes no path
+	// back that a policy does not allow any more.
+	KernelPaths bool `json:"kernelPaths,omitempty"`
 }
 
 // maxMessage bounds a message in bytes. 4096 pods and MaxAddresses need less.
@@ -101,7 +107,14 @@ func read(in *bufio.Reader) (m message, err error) {
 }
 
 // Predecessor is a successor's connection to the agent that has the node.
-type Predecessor struct{ link *link }
+type Predecessor struct {
+	link        *link
+	kernelPaths bool
+}
+
+// KernelPaths reports, after Release, whether the predecessor keeps the kernel paths that it
+// finds when it takes the node back.
+func (p *Predecessor) KernelPaths() bool { return p.kernelPaths }
 
 // Find connects to the agent that listens at path, and announces that Release will
 // follow. It returns nil if there is no such agent.
@@ -113,8 +126,8 @@ func Find(path string) (*Predecessor, error) {
 	case err != nil:
 		return nil, fmt.Errorf("ask the running agent for the node: %w", err)
 	}
-	p := &Predecessor{newLink(conn)}
-	if err := p.link.send(message{Kind: kindHello}); err != nil {
+	p := &Predecessor{link: newLink(conn)}
+	if err := p.link.send(message{Kind: kindHello, KernelPaths: true}); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("ask the running agent for the node: %w", err)
 	}
@@ -134,6 +147,7 @@ func (p *Predecessor) Release(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("the running agent does not release the node: %w", err)
 	}
+	p.kernelPaths = m.KernelPaths
 	if m.State == nil {
 		return State{}, nil
 	}
@@ -167,11 +181,17 @@ func (p *Predecessor) Taken() error { return p.link.send(message{Kind: kindTaken
 func (p *Predecessor) Close() { _ = p.link.conn.Close() }
 
 // Successor is the predecessor's connection to an agent that asks for the node.
-type Successor struct{ link *link }
+type Successor struct {
+	link        *link
+	kernelPaths bool
+}
+
+// KernelPaths reports whether the successor keeps the kernel paths that it finds.
+func (s *Successor) KernelPaths() bool { return s.kernelPaths }
 
 // Released tells the successor that it may have the node.
 func (s *Successor) Released(last State) error {
-	return s.link.send(message{Kind: kindReleased, State: &last})
+	return s.link.send(message{Kind: kindReleased, State: &last, KernelPaths: true})
 }
 
 // Taken waits until the successor has taken the node. It fails if the successor ends or

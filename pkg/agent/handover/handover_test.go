@@ -59,6 +59,9 @@ func TestHandover(t *testing.T) {
 	go func() {
 		s := <-server.Asked()
 		defer s.Close()
+		if !s.KernelPaths() {
+			t.Error("it does not say that it keeps kernel paths")
+		}
 		stop() // the connection outlives it
 		if err := s.Released(want); err != nil {
 			t.Error(err)
@@ -74,6 +77,9 @@ func TestHandover(t *testing.T) {
 	got, err := p.Release(t.Context())
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || diff != "" {
 		t.Fatalf("error %v (-want +got):\n%s", err, diff)
+	}
+	if !p.KernelPaths() {
+		t.Error("the predecessor does not say that it keeps kernel paths")
 	}
 	for _, step := range []struct {
 		name string
@@ -97,6 +103,43 @@ func TestHandover(t *testing.T) {
 		if now := <-steps; now != step.name {
 			t.Fatalf("%s, want %s", now, step.name)
 		}
+	}
+}
+
+// v0.1.0 says nothing of kernel paths, of which it does not know, at either end.
+func TestKernelPathsOfV010(t *testing.T) {
+	path, server, _ := serve(t)
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(`{"kind":"hello"}` + "\n" + `{"kind":"release"}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	s := <-server.Asked()
+	defer s.Close()
+	if s.KernelPaths() {
+		t.Error("it keeps kernel paths")
+	}
+
+	path = filepath.Join(t.TempDir(), "old")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := find(t, path)
+	old, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	if _, err := old.Write([]byte(`{"kind":"released","legacy":{"preMesh":{"a":1}}}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	if last, err := p.Release(t.Context()); err != nil || last.PreMesh["a"] != 1 || p.KernelPaths() {
+		t.Errorf("%+v, %v, kernel paths: %v", last, err, p.KernelPaths())
 	}
 }
 

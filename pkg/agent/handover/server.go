@@ -70,7 +70,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		// Count the connection as a successor's before its hello arrives: this agent
 		// may be stopped right after a successor has connected.
-		c := &Successor{newLink(conn)}
+		c := &Successor{link: newLink(conn)}
 		s.expect(c, true)
 		guests.Go(func() {
 			defer s.expect(c, false)
@@ -83,11 +83,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) receive(ctx context.Context, c *Successor) {
 	hangUp := context.AfterFunc(ctx, c.Close)
 	_ = c.link.conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	if _, err := c.link.receive(kindHello); err != nil {
+	hello, err := c.link.receive(kindHello)
+	if err != nil {
 		c.Close() // the peer is not a successor
 		hangUp()
 		return
 	}
+	c.kernelPaths = hello.KernelPaths
 	_ = c.link.conn.SetReadDeadline(time.Time{})
 	s.log.Info("another agent gets ready to take the node over")
 	if _, err := c.link.receive(kindRelease); err != nil || !hangUp() {

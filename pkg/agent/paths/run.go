@@ -66,6 +66,18 @@ func (t *Table) Run(ctx context.Context, k Kernel, r Redirects) error {
 	}
 }
 
+// Withdraw takes all paths from the kernel, while Run does not run. The next Run gives those back
+// that are settled then.
+func (t *Table) Withdraw() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.entries {
+		if e.set {
+			t.unset(e)
+		}
+	}
+}
+
 // judgeAll judges all entries, and then ends the connections that no policy allows any more.
 // It returns whether there were any.
 func (t *Table) judgeAll() (denied bool) {

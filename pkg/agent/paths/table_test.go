@@ -305,6 +305,33 @@ func TestTableRecalls(t *testing.T) {
 	})
 }
 
+// TestTableWithdraws: a successor that does not know of paths finds none. If it gives the node
+// back, they are there again.
+func TestTableWithdraws(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, table := newNode(t)
+		table.Withdraw() // before the first Run
+		for range 2 {
+			stop := make(chan struct{})
+			done := make(chan error, 1)
+			go func() { done <- table.Run(contextOf(t, stop), n, n) }()
+			table.Used(client, dst)
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			table.sync()
+			n.check(t, "used", path)
+			close(stop)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			table.Withdraw()
+			if len(n.kernel) > 0 || table.Len() > 0 {
+				t.Errorf("withdrawn: got %v in the kernel and %d, want none", n.kernel, table.Len())
+			}
+		}
+	})
+}
+
 // TestTableIsBounded: a pod does not get more than its part of the table, and what it does not
 // use any more makes room.
 func TestTableIsBounded(t *testing.T) {
