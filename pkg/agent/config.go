@@ -42,7 +42,7 @@ type Config struct {
 	// KernelPathRedirect has packets of kernel paths go past the host, from one pod's veth into
 	// the other pod.
 	KernelPathRedirect bool
-	OpaqueStreams      bool
+	OpaqueStreams      l7proxy.OpaqueStreams
 	// Confine, if set, is called when the agent has started: it takes from the process what
 	// the agent does not need any more (confine.Process).
 	Confine        func(unmounts bool) error
@@ -78,7 +78,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.ObservePaths, "observe-kernel-path", true, "show requests that connections of the kernel path carry, of HTTP in the clear, in tap and metrics")
 	f.BoolVar(&c.KernelPath, "kernel-path", true, "let the kernel connect pods of this node to opaque ports of each other, where the proxy has nothing to decide")
 	f.BoolVar(&c.KernelPathRedirect, "kernel-path-redirect", true, "let packets of the kernel path go from one pod's veth into the other pod, past the host's bridge, routes and packet filters, where nothing there wants to see them (Linux 6.6)")
-	f.BoolVar(&c.OpaqueStreams, "opaque-streams", false, "carry opaque connections between two pods of different nodes as streams of a shared connection, where they are opened often and carry little each")
+	f.Var(&c.OpaqueStreams, "opaque-streams", "carry opaque connections between two pods of different nodes as streams of a shared connection, where they are opened often and carry little each; always: also where they are not, for tests")
+	f.Lookup("opaque-streams").NoOptDefVal = l7proxy.ManyStreams.String()
 	f.IntVar(&c.PodConnections, "pod-connections", l7proxy.DefaultPodConnections, "connections that a pod may have open to others, and as many that others may have open to it")
 	f.IntVar(&c.PodBuffer, "pod-buffer", l7proxy.DefaultPodBuffer, "bytes of HTTP/2 bodies that may wait for their receivers before a pod's next request is refused, in each direction")
 	f.IntVar(&c.PodMetrics, "pod-metrics", telemetry.DefaultMaxPods, "pods of this node that have metrics of their own (underlane_pod_...) at most; 0 for none")

@@ -40,7 +40,7 @@ func TestIdleOpaqueStreamMemory(t *testing.T) {
 	each := map[bool]int64{}
 	for _, streams := range []bool{false, true} {
 		a := newAgents(t, addr, Limits{}, func(a *agents) {
-			a.client.proxy.upstream.OpaqueStreams = streams
+			a.client.proxy.upstream.OpaqueStreams = streamsIf(streams)
 			for _, e := range []*env{a.client, a.server} {
 				e.proxy.core.Tap = unwatched{}
 			}

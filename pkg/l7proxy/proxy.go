@@ -132,9 +132,9 @@ type Options struct {
 	Names request.Names
 	// Leases are the limits of RateLimitPolicies; nil: the proxy has its own.
 	Leases *lease.Table
-	// OpaqueStreams lets opaque connections to pods of other nodes be streams of shared
+	// OpaqueStreams says which opaque connections to pods of other nodes are streams of shared
 	// connections.
-	OpaqueStreams bool
+	OpaqueStreams OpaqueStreams
 	// Paths is told of connections that the kernel may make itself in future; nil: none are told.
 	Paths Paths
 }

@@ -2,6 +2,7 @@ package l7proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -352,28 +355,49 @@ func echoOnce(to string) error {
 }
 
 // TestOpaqueStreamsOfOtherVersions: an agent that does not know them gets, and makes, a
-// connection for each.
+// connection for each, with one handshake each. It is never asked in
+// vain.
 func TestOpaqueStreamsOfOtherVersions(t *testing.T) {
+	var asked atomic.Int32 // how often the server's agent was asked for a shared connection
 	for name, old := range map[string]func(*agents){
-		"client": func(a *agents) { a.client.proxy.upstream.OpaqueStreams = false },
+		"client": func(a *agents) { a.client.proxy.upstream.OpaqueStreams = upstream.NoStreams },
 		"server": func(a *agents) {
 			config, err := a.server.proxy.Certs.ServerConfig(dbIdentity)
 			if err != nil {
 				a.t.Fatal(err)
 			}
-			config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(p string) bool { return p == mtls.ALPNStreams })
+			config.NextProtos = []string{mtls.ALPNHTTP2, mtls.ALPNMux, mtls.ALPNHTTP1, mtls.ALPNTCP} // of v0.1.0
+			config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				if slices.Contains(hello.SupportedProtos, mtls.ALPNStreams) {
+					asked.Add(1)
+				}
+				return nil, nil
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAgents(t, echoServer(t), Limits{}, old)
 			to := a.client.to(a.addr.String())
-			for range 5 {
+			const oneByOne, atOnce = 20, 60
+			for range oneByOne {
 				if err := echoOnce(to); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if n := a.client.network.Dials(); n != 5 {
-				t.Errorf("%d connections were made between the agents, want 5", n)
+			var all sync.WaitGroup
+			for range atOnce {
+				all.Go(func() {
+					if err := echoOnce(to); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if n := a.client.network.Dials(); n != oneByOne+atOnce {
+				t.Errorf("%d connections were made between the agents, want %d", n, oneByOne+atOnce)
+			}
+			if n := asked.Load(); n != 0 {
+				t.Errorf("%d times an agent was asked for a shared connection, want never", n)
 			}
 			if n := a.client.proxy.upstream.Stats().Opaque; n != 0 {
 				t.Errorf("%d are shared, want none", n)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -78,7 +79,7 @@ func newAgents(t testing.TB, app string, limits Limits, prepare ...func(*agents)
 	for e, id := range map[*env]mesh.Identity{a.client: webIdentity, a.server: dbIdentity} {
 		e.proxy.Certs = managerOf(t, signer{authority}, id)
 		e.proxy.upstream.Certs = e.proxy.Certs
-		e.proxy.upstream.OpaqueStreams = true
+		e.proxy.upstream.OpaqueStreams = upstream.ManyStreams
 	}
 	l := proxytest.ListenAt(t, netip.MustParseAddr("127.0.0.2"))
 	a.addr = l.Addr()
@@ -145,4 +146,12 @@ func closed(e *env) (all []tap.Event) {
 		}
 	}
 	return all
+}
+
+// streamsIf is the setting with streams, or without.
+func streamsIf(streams bool) upstream.OpaqueStreams {
+	if streams {
+		return upstream.ManyStreams
+	}
+	return upstream.NoStreams
 }

@@ -18,7 +18,7 @@ func TestStreamsAtTheLimit(t *testing.T) {
 	for _, streams := range []bool{false, true} {
 		b := newBackend(t)
 		a := newAgents(t, b.addr, Limits{}, func(a *agents) {
-			a.client.proxy.upstream.OpaqueStreams = streams
+			a.client.proxy.upstream.OpaqueStreams = streamsIf(streams)
 			a.server.proxy.pods.MaxConns = most
 		})
 		if streams {

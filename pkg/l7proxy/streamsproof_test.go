@@ -48,7 +48,7 @@ func TestStreamsNeedValidIdentities(t *testing.T) {
 			reasons := map[bool]mesh.Reason{}
 			for _, streams := range []bool{false, true} {
 				b := newBackend(t)
-				a := newAgents(t, b.addr, Limits{ResolveTimeout: 100 * time.Millisecond}, func(a *agents) { a.client.proxy.upstream.OpaqueStreams = streams })
+				a := newAgents(t, b.addr, Limits{ResolveTimeout: 100 * time.Millisecond}, func(a *agents) { a.client.proxy.upstream.OpaqueStreams = streamsIf(streams) })
 				if streams {
 					a.warm(func() { a.visit(b) })
 				}

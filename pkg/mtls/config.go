@@ -21,7 +21,7 @@ type clientKey struct {
 }
 
 // meshALPN holds the ALPN names of the mesh in a server's order of preference.
-var meshALPN = []string{ALPNHTTP2, ALPNStreams, ALPNMux, ALPNHTTP1, ALPNTCP, ALPNMove}
+var meshALPN = []string{ALPNHTTP2, ALPNStreams, ALPNMux, ALPNHTTP1, ALPNTCPAlone, ALPNTCP, ALPNMove}
 
 // ClientConfig returns the configuration for connections of source to a peer
 // that must prove the identity expect. alpn, one of the ALPN constants, is the
@@ -108,7 +108,7 @@ func (m *Manager) newClientConfig(e *entry, key clientKey) *tls.Config {
 	switch key.alpn {
 	case ALPNMux:
 		offer = append(offer, ALPNHTTP1)
-	case ALPNStreams:
+	case ALPNStreams, ALPNTCPAlone:
 		offer = append(offer, ALPNTCP)
 	}
 	c := baseConfig(offer)

@@ -24,6 +24,9 @@ const (
 	// ALPNTCP, which an agent of an older version chooses.
 	ALPNStreams = "underlane/mux3"
 	ALPNMove    = "underlane/move" // the rest of a stream of ALPNStreams that carries much
+	// ALPNTCPAlone is for what ALPNTCP is for. An agent that chooses it supports ALPNStreams,
+	// too. A client that offers it also accepts ALPNTCP.
+	ALPNTCPAlone = "underlane/tcp2"
 )
 
 // Signer requests a certificate for a workload identity.

@@ -37,6 +37,10 @@ import (
 // KeepVariable, if set, keeps the lab of a failed test up.
 const KeepVariable = "UNDERLANE_LAB_KEEP"
 
+// AgentArgsVariable, if set, has more arguments for each agent of this tree, between spaces: all
+// tests of the lab then run with a setting that is not the default.
+const AgentArgsVariable = "UNDERLANE_LAB_AGENT_ARGS"
+
 // Options are the settings of a test's lab. The zero value is two nodes with the
 // mesh.
 type Options struct {
@@ -80,6 +84,11 @@ func Up(t testing.TB, opts Options, manifests ...string) *Lab {
 	}
 	for _, a := range opts.AgentArgs {
 		args = append(args, "--agent-arg="+a)
+	}
+	if opts.Bin == "" {
+		for _, a := range strings.Fields(os.Getenv(AgentArgsVariable)) {
+			args = append(args, "--agent-arg="+a)
+		}
 	}
 	for _, a := range opts.ControllerArgs {
 		args = append(args, "--controller-arg="+a)

@@ -57,7 +57,7 @@ func (p *opaquePool) stats() (conns, streams int) {
 // its agent supports it; otherwise it is a connection of its own. The error wraps a
 // *mesh.ReasonError.
 func (p *Pool) DialOpaque(ctx context.Context, ep *Endpoint, client Client) (conn.Conn, Result, error) {
-	if !p.OpaqueStreams || ep.Mode != MTLS || p.Connect != nil {
+	if p.OpaqueStreams == NoStreams || ep.Mode != MTLS || p.Connect != nil {
 		return p.Dial(ctx, ep, client.ClientAddr(), mtls.ALPNTCP)
 	}
 	c, result, err := p.dialOpaque(ctx, ep, client)
@@ -68,12 +68,17 @@ func (p *Pool) DialOpaque(ctx context.Context, ep *Endpoint, client Client) (con
 }
 
 func (p *Pool) dialOpaque(ctx context.Context, ep *Endpoint, client Client) (conn.Conn, Result, error) {
-	if p.opaque.uses.shares(ep.Key, p.opaque.has) && !client.Usage().OverLimit() {
+	shares := p.opaque.uses.shares(ep.Key, p.opaque.has) || p.OpaqueStreams == AllStreams
+	if shares && !client.Usage().OverLimit() {
 		if c, result, err := p.opaque.stream(ctx, ep, client); err != nil || c != nil {
 			return c, result, err
 		}
 	}
-	return p.Dial(ctx, ep, client.ClientAddr(), mtls.ALPNTCP)
+	c, result, err := p.Dial(ctx, ep, client.ClientAddr(), mtls.ALPNTCPAlone)
+	if err == nil {
+		p.opaque.uses.dialled(ep.Key, result.ALPN)
+	}
+	return c, result, err
 }
 
 // stream returns a stream of a shared connection, or the dedicated connection that was made
@@ -100,6 +105,7 @@ func (p *opaquePool) stream(ctx context.Context, ep *Endpoint, client Client) (c
 		case err != nil:
 			return nil, ep.Expected(), err
 		case d.instead != nil:
+			p.uses.dialled(ep.Key, d.result.ALPN)
 			return d.instead, d.result, nil
 		case s == nil:
 			return nil, ep.Expected(), nil

@@ -182,6 +182,10 @@ func TestOpaqueUses(t *testing.T) {
 			u.carried(key, 1000)
 		}
 		expect(true, none, "one after that")
+		u.dialled(key, mtls.ALPNTCP)
+		expect(false, some, "one after an agent has shown that it supports none")
+		u.dialled(key, mtls.ALPNTCPAlone)
+		expect(true, none, "one after its upgrade")
 		time.Sleep(shareWithin)
 		expect(false, none, "one after a while")
 		time.Sleep(shareWithin)

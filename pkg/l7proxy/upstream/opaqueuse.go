@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/mtls"
 )
 
 // A stream costs no handshake, unless it carries much: it then moves to a connection of its
 // own, which takes one all the same. So the pool remembers how connections to an endpoint are
-// used. It shares none before some are open, or have ended, and none where most carry much.
+// used. It shares none before some are open, or have ended, and none where most carry much, or
+// where the agent at the other end does not support it.
 const (
 	// shareWithin is the time since the last connection to an endpoint within which the next
 	// one is shared. One handshake in so long costs nothing, and a single connection that
@@ -42,6 +44,7 @@ type opaqueUse struct {
 	begun uint64        // connections
 	ended uint64        // those that have ended
 	bulk  float64       // the part of these that has carried much, the last ones above all
+	old   bool          // the agent at the other end supports no streams, as the last handshake has shown
 }
 
 // shares reports whether the next connection for key is to be shared, and counts it. open
@@ -57,12 +60,22 @@ func (u *opaqueUses) shares(key Key, open func(Key) bool) bool {
 	since := now - one.last
 	one.last = now
 	one.begun++
-	return one.known() && one.bulk <= 0.5 && (since < shareWithin || open(key))
+	return !one.old && one.known() && one.bulk <= 0.5 && (since < shareWithin || open(key))
 }
 
 // known reports whether there have been so many connections that others are to be shared.
 func (one *opaqueUse) known() bool {
 	return one.ended >= sharedAfter || one.begun > one.ended+sharedFrom
+}
+
+// dialled says which protocol the agent has chosen for a connection that is not shared. So each
+// handshake shows whether it supports streams, and none is made in vain to find that out.
+func (u *opaqueUses) dialled(key Key, alpn string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if one := u.byKey[key]; one != nil {
+		one.old = alpn == mtls.ALPNTCP
+	}
 }
 
 // failed says that a connection for key could not be made.

@@ -79,7 +79,7 @@ type Options struct {
 	// nil: nothing does.
 	Hangups *rawio.Hangups
 	// OpaqueStreams lets opaque connections be streams of shared connections.
-	OpaqueStreams bool
+	OpaqueStreams OpaqueStreams
 	// Connect replaces TCP and mTLS by way of Network, if it is not nil.
 	Connect func(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error)
 }
