@@ -184,7 +184,7 @@ func (c splitCase) call(t *testing.T, http2 bool, wait time.Duration) string {
 }
 
 // TestSplitOfOpaque: the end of a connection of opaque bytes says how long it took until it
-// was open, or until it had failed.
+// was open, or until it had failed, and from then until the server's first byte.
 func TestSplitOfOpaque(t *testing.T) {
 	const wait = 300 * time.Millisecond
 	for name, dial := range map[string]time.Duration{"slow dial": wait, "dial too slow": time.Hour} {
@@ -205,10 +205,11 @@ func TestSplitOfOpaque(t *testing.T) {
 				c.Close()
 			}
 			ends := e.tap.Wait(t, tap.ConnClose, 0)
-			if s := ends.Split; s.Connect < wait || s.TLS != 0 || s.FirstByte != 0 || s.Body != 0 {
-				t.Errorf("it ends with %+v, want at least %v to connect, and nothing else", s, wait)
+			answered := dial == wait
+			if s := ends.Split; s.Connect < wait || s.TLS != 0 || (s.FirstByte != 0) != answered || s.FirstByte > ends.Duration || s.Body != 0 {
+				t.Errorf("it ends with %+v, want at least %v to connect, a first byte: %v, and nothing else", s, wait, answered)
 			}
-			if want := dial == wait; (ends.Reason == mesh.ReasonNone) != want {
+			if want := answered; (ends.Reason == mesh.ReasonNone) != want {
 				t.Errorf("reason %q, want a connection: %v", ends.Reason, want)
 			}
 		})

@@ -78,7 +78,9 @@ type Legs struct{ Client, Server Leg }
 //
 // Of a connection of opaque bytes (ConnOpen, ConnClose) it says where the time went before
 // it was open, or failed: Queue (the wait for the turn of a handshake), Connect and TLS, at
-// the endpoint that was tried last. Event.Duration begins after that.
+// the endpoint that was tried last. Event.Duration begins after that, and so does FirstByte of a
+// ConnClose: it is the time until the server's first byte. 0: nothing came from the server, or the
+// kernel has the connection.
 type Split struct {
 	// Queue is the time in the proxy: from the request's head until it is sent, except
 	// for the next two; the wait for a stream or for the turn of a handshake; and the

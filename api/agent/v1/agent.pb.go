@@ -943,7 +943,7 @@ type Split struct {
 	Queue         int64                  `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`                          // in the proxy
 	Connect       int64                  `protobuf:"varint,2,opt,name=connect,proto3" json:"connect,omitempty"`                      // TCP, and HTTP/2's SETTINGS
 	Tls           int64                  `protobuf:"varint,3,opt,name=tls,proto3" json:"tls,omitempty"`                              // handshake
-	FirstByte     int64                  `protobuf:"varint,4,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"` // from the end of the request to the head of the response
+	FirstByte     int64                  `protobuf:"varint,4,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"` // from the end of the request to the head of the response; of a connection: from its opening to the server's first byte
 	Body          int64                  `protobuf:"varint,5,opt,name=body,proto3" json:"body,omitempty"`                            // of request and response
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -55,7 +55,7 @@ var _ Sink = (*sink)(nil)
 
 // Take implements Sink.
 func (s *sink) Take(p []byte) (kept int, err error) {
-	s.n.Add(uint64(len(p)))
+	s.r.Count(s.n, len(p))
 	if s.seen != nil {
 		s.seen(p)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -21,7 +22,10 @@ type Relay struct {
 	// Seen gets what the server sends, before the client gets it; nil: nobody looks. It must not
 	// keep the bytes.
 	Seen func(fromServer []byte)
+	// Began is when the connection was open. FirstByte counts from then.
+	Began time.Time
 
+	first  atomic.Int64 // see FirstByte
 	cut    atomic.Bool
 	reason atomic.Uint32 // the mesh.Reason why it was cut: the first failure, which causes the later ones
 }
@@ -136,7 +140,7 @@ func (r *Relay) pass(dst, src Conn, f *flow, n *atomic.Uint64, seen func([]byte)
 			m += more
 		}
 		if m > 0 {
-			n.Add(uint64(m))
+			r.Count(n, m)
 			if seen != nil {
 				seen(buf[:m])
 			}
@@ -166,6 +170,16 @@ func (r *Relay) pass(dst, src Conn, f *flow, n *atomic.Uint64, seen func([]byte)
 		}
 	}
 }
+
+// Count counts bytes in ToServer or ToClient.
+func (r *Relay) Count(n *atomic.Uint64, bytes int) {
+	if n.Add(uint64(bytes)) == uint64(bytes) && n == &r.ToClient && bytes > 0 {
+		r.first.Store(max(1, int64(time.Since(r.Began))))
+	}
+}
+
+// FirstByte is the time until the server's first byte; 0: nothing has come from it.
+func (r *Relay) FirstByte() time.Duration { return time.Duration(r.first.Load()) }
 
 // write writes p, which may be in the buffer of f. While the receiver is slow, that buffer
 // is given back: only the rest of p is kept, and counted.

@@ -59,12 +59,12 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	defer s.Opaque.Leave(open)
 	began := time.Now()
 	var client tap.Peer // as the first event has it: its workload may become known later
-	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota, Seen: s.Answers()}
+	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota, Seen: s.Answers(), Began: began}
 	emit(s, up, protocol, tap.ConnOpen, began, func(e *tap.Event) { client, e.Live = e.Source, (*live)(&r) })
 	fromClient, fromServer := s.Head, up.First
 	s.Head, up.First = nil, nil // not kept for as long as the connection
-	r.ToServer.Add(uint64(len(fromClient)))
-	r.ToClient.Add(uint64(len(fromServer)))
+	r.Count(&r.ToServer, len(fromClient))
+	r.Count(&r.ToClient, len(fromServer))
 	var reason mesh.Reason
 	if up.Err == nil {
 		reason = s.Ended(r.Run(fromClient, fromServer))
@@ -80,7 +80,7 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 		e.Source, e.Live = client, (*live)(&r)
 		e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
 		e.Reason, e.Reset = reason, reason != mesh.ReasonNone
-		e.Duration = ended.Sub(began)
+		e.Duration, e.Split.FirstByte = ended.Sub(began), r.FirstByte()
 		e.Legs = &tap.Legs{
 			Client: upstream.EndOf(s.Client, e.ReadBytes, e.WriteBytes), Server: upstream.EndOf(up.Conn, e.WriteBytes, e.ReadBytes),
 		}

@@ -109,7 +109,7 @@ type jsonResponseEnd struct {
 }
 
 // jsonSplit says where the time went. Its parts add up to sinceRequestInit; of a connection
-// they are the time before it was open.
+// they are the time before it was open, but for firstByte, which begins then.
 type jsonSplit struct {
 	Queue     jsonDuration `json:"queue"` // in the proxy
 	Connect   jsonDuration `json:"connect"`
