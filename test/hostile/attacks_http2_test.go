@@ -76,6 +76,32 @@ var floods = map[string]flood{
 	}, unit: func(h *h2, i int) {
 		_ = h.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65_535 + uint32(i%2)})
 	}},
+	// Streams of connections that agents share for opaque connections, to a server of HTTP.
+	"streamsReset": {unit: func(h *h2, _ int) {
+		_ = h.fr.WriteRSTStream(h.stream(), http2.ErrCodeCancel)
+	}},
+	"streamsUnread": {unit: func(h *h2, i int) { // the last 60 stay open
+		id := h.stream()
+		h.data(id, []byte("GET /bytes/1000000000 HTTP/1.1\r\nHost: x\r\n\r\n"))
+		if i >= 60 {
+			_ = h.fr.WriteRSTStream(id-120, http2.ErrCodeCancel)
+		}
+	}},
+	"streamsWindow1": {window: 1, begin: func(h *h2) {
+		for range 60 {
+			h.data(h.stream(), []byte("GET /bytes/1000000000 HTTP/1.1\r\nHost: x\r\n\r\n"))
+		}
+	}, unit: func(h *h2, i int) {
+		_ = h.fr.WriteWindowUpdate(uint32(i%60)*2+1, 1)
+		if i%1000 == 0 {
+			_ = h.fr.WriteWindowUpdate(0, 1000)
+		}
+	}},
+	"streamsData1": {begin: func(h *h2) {
+		for range 8 {
+			h.data(h.stream(), []byte("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"))
+		}
+	}, unit: func(h *h2, i int) { h.data(uint32(i%8)*2+1, []byte{0}) }},
 	"muxPing": {unit: func(h *h2, _ int) { _ = h.fr.WritePing(false, [8]byte{}) }},
 }
 
@@ -189,6 +215,13 @@ func (h *h2) open(method, path string, end bool) uint32 {
 func (h *h2) connect() uint32 {
 	id := h.nextID()
 	h.headers(id, false, ":method", "CONNECT", ":authority", "http:80")
+	return id
+}
+
+// stream opens a stream as agents do for an opaque connection.
+func (h *h2) stream() uint32 {
+	id := h.nextID()
+	h.headers(id, false, ":method", "CONNECT", ":authority", "tcp:40000")
 	return id
 }
 
