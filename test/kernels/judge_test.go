@@ -15,6 +15,8 @@ const (
 	checkOld  = `{"categories":[{"categoryName":"kernel-features","checks":[{"description":"has cookies","result":"error","error":"no"}]}]}`
 )
 
+var noTCX = plan.Skip{Test: "TestB", Reason: "b_test.go:52: this kernel has no tcx (Linux 6.6): not supported"}
+
 // console is what a guest prints that runs a kernel of a line.
 func console(line string, results ...plan.Result) string {
 	var b strings.Builder
@@ -48,8 +50,16 @@ func TestJudge(t *testing.T) {
 			verdict{passed: 59, wrong: []string{"redirect: TestA"}},
 		},
 		"skipped": {
-			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Skipped = []string{"TestA"} }), e2e),
-			verdict{passed: 59, wrong: []string{"redirect: TestA was skipped"}},
+			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Skipped = []plan.Skip{{Test: "TestA", Reason: "a_test.go:1: no"}} }), e2e),
+			verdict{passed: 59, wrong: []string{"redirect: TestA was skipped: a_test.go:1: no"}},
+		},
+		"skipped without a feature": {
+			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Skipped = []plan.Skip{noTCX, noTCX} }), e2e),
+			verdict{passed: 59, without: []string{"tcx (Linux 6.6)"}},
+		},
+		"skipped with the feature": {
+			"6.12", console("6.12", good, with(redirect, func(r *plan.Result) { r.Skipped = []plan.Skip{noTCX} }), e2e),
+			verdict{passed: 59, wrong: []string{"redirect: TestB was skipped: " + noTCX.Reason}},
 		},
 		"killed": {
 			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Code = -1 }), e2e),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,7 +111,7 @@ func judge(line string, want []plan.Step, s *session) verdict {
 				v.wrong = append(v.wrong, fmt.Sprintf("agent run ended with %d, and should say %q:\n%s", r.Code, needs, r.Output))
 			}
 		default:
-			v.tests(r)
+			v.tests(line, r)
 		}
 	}
 	return v
@@ -161,14 +162,32 @@ func kernelFeatures(output string) ([]check.Result, error) {
 	return nil, errors.New("it has no category kernel-features")
 }
 
-func (v *verdict) tests(r plan.Result) {
+// laterFeature is in the reason of a test that is skipped where the kernel is older than a
+// feature.
+var laterFeature = regexp.MustCompile(`this kernel has no (.+) \(Linux (\d+\.\d+)\)`)
+
+// lacks returns the feature that a reason names, if kernels of the line do not have it.
+func lacks(line, reason string) (feature string, ok bool) {
+	m := laterFeature.FindStringSubmatch(reason)
+	if m == nil || number(line) == 0 || number(line) >= number(m[2]) {
+		return "", false
+	}
+	return m[1] + " (Linux " + m[2] + ")", true
+}
+
+func (v *verdict) tests(line string, r plan.Result) {
 	v.passed += r.Passed
 	for _, name := range r.Failed {
 		v.wrong = append(v.wrong, r.Step+": "+name)
 	}
 	// A test that is skipped did not say that the kernel can do it.
-	for _, name := range r.Skipped {
-		v.wrong = append(v.wrong, r.Step+": "+name+" was skipped")
+	for _, s := range r.Skipped {
+		feature, ok := lacks(line, s.Reason)
+		if !ok {
+			v.wrong = append(v.wrong, r.Step+": "+s.Test+" was skipped: "+s.Reason)
+		} else if !slices.Contains(v.without, feature) {
+			v.without = append(v.without, feature)
+		}
 	}
 	if r.Code != 0 && len(r.Failed) == 0 {
 		v.wrong = append(v.wrong, fmt.Sprintf("%s ended with %d", r.Step, r.Code))

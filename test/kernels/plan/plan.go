@@ -41,9 +41,15 @@ type Result struct {
 	Code    int      `json:"code"` // exit status; -1: killed
 	Passed  int      `json:"passed"`
 	Failed  []string `json:"failed,omitempty"`
-	Skipped []string `json:"skipped,omitempty"`
+	Skipped []Skip   `json:"skipped,omitempty"`
 	Seconds float64  `json:"seconds"`
 	Output  string   `json:"output,omitempty"` // of tests that failed; all of it, if the step says so
+}
+
+// Skip is a test that was skipped.
+type Skip struct {
+	Test   string `json:"test"`
+	Reason string `json:"reason"` // the last line that it printed
 }
 
 // Line returns m as a line for the console.

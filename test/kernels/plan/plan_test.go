@@ -35,7 +35,7 @@ func TestTests(t *testing.T) {
 			}
 			rest = rest[n:]
 		}
-		if r.Passed != 2 || !cmp.Equal(r.Failed, []string{"TestBad"}) || !cmp.Equal(r.Skipped, []string{"TestNot"}) || len(ended) != 4 {
+		if r.Passed != 2 || !cmp.Equal(r.Failed, []string{"TestBad"}) || !cmp.Equal(r.Skipped, []Skip{{"TestNot", "not_test.go:9: no such feature"}}) || len(ended) != 4 {
 			t.Fatalf("pieces of %d: got %d passed, failed %v, skipped %v, ended %q", size, r.Passed, r.Failed, r.Skipped, ended)
 		}
 		out := r.Output()

@@ -11,9 +11,10 @@ const keep = 128 << 10
 // Tests reads the output of `go test -v`: it counts tests, and keeps the output of those
 // that failed. Tests of tests do not count. It is an io.Writer.
 type Tests struct {
-	Passed          int
-	Failed, Skipped []string
-	Ended           func(line string) // called at the end of each test; nil: not
+	Passed  int
+	Failed  []string
+	Skipped []Skip
+	Ended   func(line string) // called at the end of each test; nil: not
 
 	line   []byte
 	since  bytes.Buffer // output since the last test that passed
@@ -53,7 +54,7 @@ func (t *Tests) end() {
 	case "PASS":
 		t.Passed++
 	case "SKIP":
-		t.Skipped = append(t.Skipped, name)
+		t.Skipped = append(t.Skipped, Skip{name, t.before(line)})
 	case "FAIL":
 		t.Failed = append(t.Failed, name)
 		if room := keep - t.failed.Len(); room > 0 {
@@ -66,6 +67,12 @@ func (t *Tests) end() {
 	if t.Ended != nil {
 		t.Ended(line)
 	}
+}
+
+// before returns the line that came before the last one, without spaces around it.
+func (t *Tests) before(last string) string {
+	text := strings.TrimSpace(strings.TrimSuffix(t.since.String(), last+"\n"))
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
 // Output returns the output of tests that failed, and what came after the last test that
