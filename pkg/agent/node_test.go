@@ -97,7 +97,7 @@ func (n *node) serve(ln net.Listener) {
 	n.server = server.New(server.Options{
 		Authority: n.authority, Authenticate: n.authority.Authenticate, NodeLifetime: time.Hour, WorkloadLifetime: time.Hour, Log: slog.New(slog.DiscardHandler),
 	})
-	n.front = server.NewFront(cfg, n.server.Register)
+	n.front = server.NewFront(cfg, nil, n.server.Register)
 	front := n.front
 	go func() { _ = front.Serve(ln) }()
 }

@@ -241,7 +241,7 @@ func (c *Controller) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	front := server.NewFront(tls, func(r grpc.ServiceRegistrar) {
+	front := server.NewFront(tls, c.platform.IsNodeAddr, func(r grpc.ServiceRegistrar) {
 		c.server.Register(r)
 		healthpb.RegisterHealthServer(r, c.health)
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,6 +75,9 @@ func (f *files) Problem() string { return "" }
 
 // HasNode always returns true, because manifests need not name the nodes.
 func (f *files) HasNode(string) bool { return true }
+
+// IsNodeAddr returns false, because manifests need not name the nodes.
+func (f *files) IsNodeAddr(netip.Addr) bool { return false }
 
 // Leader returns nothing: there is one controller.
 func (f *files) Leader() (namespace, name string) { return "", "" }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/underlane/underlane/pkg/control"
@@ -23,6 +24,8 @@ type Platform interface {
 	// HasNode reports whether the node exists, so that its certificate may be
 	// renewed.
 	HasNode(name string) bool
+	// IsNodeAddr reports whether a node is known to have this address.
+	IsNodeAddr(addr netip.Addr) bool
 	// Leader returns the pod of the controller that leads, while another one does. The names
 	// are "" if it is not known.
 	Leader() (namespace, name string)

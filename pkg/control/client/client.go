@@ -109,7 +109,7 @@ func (c *Client) Run(ctx context.Context) error {
 		defer func() { cancel(); <-done }()
 	}
 	var wait backoff
-	failed := 0 // sessions in a row that the controller's host has accepted and that came to nothing
+	var failed vain
 	for ctx.Err() == nil {
 		c.reached.Store(false)
 		ready, err := c.session(ctx)
@@ -122,29 +122,16 @@ func (c *Client) Run(ctx context.Context) error {
 		c.setConn(nil, err)
 		if ready {
 			wait.reset()
-			failed = 0
-		} else if c.reached.Load() {
-			if failed++; failed >= keepAtMost || refused(err) {
-				// Why does not matter: a bootstrap with the token gives a certificate that
-				// this controller accepts.
-				c.creds.forget()
-				failed = 0
-			}
+			failed = vain{}
+		} else if refused(err) || c.reached.Load() && failed.enough(time.Now()) {
+			// Why does not matter: a bootstrap with the token gives a certificate that
+			// this controller accepts.
+			c.creds.forget()
+			failed = vain{}
 		}
 		wait.sleep(ctx)
 	}
 	return ctx.Err()
-}
-
-// keepAtMost is after how many sessions that came to nothing the node's certificate is given
-// up. A controller that restarts, or to which all agents connect at once, closes connections
-// without a word, and each bootstrap makes it ask the API server about a token.
-const keepAtMost = 3
-
-// refused reports whether a controller has said that it does not accept the certificate.
-func refused(err error) bool {
-	code := status.Code(err)
-	return code == codes.Unauthenticated || code == codes.PermissionDenied
 }
 
 // movesOn reports whether the controller has asked for another connection.

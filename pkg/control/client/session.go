@@ -17,8 +17,9 @@ import (
 // session uses the new certificate.
 var errRenewed = errors.New("the node certificate was renewed")
 
-// bootstrapTimeout bounds the calls at the start of a session.
-const bootstrapTimeout = 10 * time.Second
+// bootstrapTimeout bounds the calls at the start of a session, connection included. When all
+// agents of a large cluster start at once, the handshake has its turn after some seconds.
+const bootstrapTimeout = 25 * time.Second
 
 // session runs one stream. ready reports whether a delta has arrived on it.
 func (c *Client) session(ctx context.Context) (ready bool, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -44,11 +45,15 @@ const (
 // Front serves the controller's port. It does the TLS handshake before gRPC sees a
 // connection, and then gives the connection to one of two gRPC servers. There are
 // two because gRPC sets limits for a whole server, and peers without a certificate
-// get tighter limits.
+// get tighter limits. Connections from nodes' addresses, from which agents come, are apart
+// from the others until they have a certificate: they wait for each other.
 type Front struct {
 	tls       *tls.Config
 	limits    limits
+	isNode    func(netip.Addr) bool
 	strangers crowd.Crowd
+	nodes     crowd.Crowd // those from nodes' addresses; limited for each address
+	queue     *queue      // of them
 	known     *grpcEnd
 	unknown   *grpcEnd
 
@@ -59,14 +64,20 @@ type Front struct {
 }
 
 // NewFront returns a Front with the configuration from TLSConfig. Both of its gRPC
-// servers serve the services that register adds.
-func NewFront(cfg *tls.Config, register func(grpc.ServiceRegistrar)) *Front {
-	return newFront(cfg, strangers, register)
+// servers serve the services that register adds. isNode reports whether an address is that of
+// a node of the cluster; nil: none is known to be.
+func NewFront(cfg *tls.Config, isNode func(netip.Addr) bool, register func(grpc.ServiceRegistrar)) *Front {
+	return newFront(cfg, strangers, isNode, register)
 }
 
-func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *Front {
+func newFront(cfg *tls.Config, l limits, isNode func(netip.Addr) bool, register func(grpc.ServiceRegistrar)) *Front {
+	if isNode == nil {
+		isNode = func(netip.Addr) bool { return false }
+	}
 	f := &Front{
-		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
+		tls: cfg, limits: l, isNode: isNode,
+		strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
+		nodes:     crowd.Crowd{Total: maxQueued, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
 		known: newGRPCEnd(
 			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
 			// There are thousands of connections, which are idle most of the time: by default each
@@ -97,6 +108,7 @@ func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *
 			}),
 		),
 	}
+	f.queue = &queue{admit: f.admit, most: maxQueued, turns: shakeAtOnce, wait: maxWait}
 	register(f.known.grpc)
 	register(f.unknown.grpc)
 	return f
@@ -118,7 +130,7 @@ func (f *Front) Serve(ln net.Listener) error {
 		b.addr = ln.Addr()
 		serving.Go(func() { _ = b.grpc.Serve(b) })
 	}
-	err := f.accept(f.strangers.Listen(ln))
+	err := f.accept(ln)
 	f.mu.Lock()
 	stopped := f.stopped
 	f.mu.Unlock()
@@ -138,11 +150,21 @@ func (f *Front) accept(ln net.Listener) error {
 		if err != nil {
 			return err
 		}
+		if f.isNode(crowd.Source(conn)) {
+			if c := f.nodes.Admit(conn); c != nil {
+				f.queue.put(c)
+			}
+			continue
+		}
+		c := f.strangers.Admit(conn)
+		if c == nil {
+			continue
+		}
 		f.mu.Lock()
 		if f.stopped {
-			_ = conn.Close()
+			_ = c.Close()
 		} else {
-			f.shaking.Go(func() { f.admit(conn) })
+			f.shaking.Go(func() { f.admit(c) })
 		}
 		f.mu.Unlock()
 	}
@@ -173,7 +195,7 @@ func (f *Front) Stop() {
 	f.close()
 	f.unknown.grpc.Stop()
 	f.known.grpc.Stop()
-	f.shaking.Wait()
+	f.await()
 }
 
 // GracefulStop closes the listener and the connections without a certificate, and
@@ -182,12 +204,20 @@ func (f *Front) GracefulStop() {
 	f.close()
 	f.unknown.grpc.Stop()
 	f.known.grpc.GracefulStop()
+	f.await()
+}
+
+// await waits for the handshakes to end.
+func (f *Front) await() {
 	f.shaking.Wait()
+	f.queue.done.Wait()
 }
 
 // Evicted returns the number of connections without a certificate that were closed
-// because there were too many, or too many in a short time.
-func (f *Front) Evicted() uint64 { return f.strangers.Evicted() + f.strangers.Refused() }
+// because there were too many, or too many in a short time, or because their turn came too late.
+func (f *Front) Evicted() uint64 {
+	return f.strangers.Evicted() + f.strangers.Refused() + f.nodes.Evicted() + f.nodes.Refused() + f.queue.Late()
+}
 
 func (f *Front) close() {
 	f.mu.Lock()
@@ -197,6 +227,7 @@ func (f *Front) close() {
 	if ln != nil {
 		_ = ln.Close()
 	}
+	f.queue.close()
 	_ = f.unknown.Close()
 	_ = f.known.Close()
 }

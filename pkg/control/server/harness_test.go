@@ -64,6 +64,7 @@ type controller struct {
 	lifetime  time.Duration
 	observer  Observer
 	limits    limits
+	isNode    func(netip.Addr) bool
 	log       *slog.Logger
 	leader    func() (bool, string)
 	auth      func(ctx context.Context, node, token string) error // nil: the authority's
@@ -96,7 +97,7 @@ func (c *controller) start() {
 	c.server = New(Options{
 		Authority: c.authority, Authenticate: authenticate, NodeLifetime: c.lifetime, WorkloadLifetime: time.Hour, Log: c.log, Observer: c.observer, Leader: c.leader,
 	})
-	c.front = newFront(cfg, c.limits, c.server.Register)
+	c.front = newFront(cfg, c.limits, c.isNode, c.server.Register)
 	l, err := net.Listen("tcp", c.addr)
 	if err != nil {
 		c.t.Fatal(err)

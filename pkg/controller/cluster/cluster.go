@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -157,6 +158,9 @@ func (c *cluster) Authenticate(ctx context.Context, node, token string) error {
 }
 
 func (c *cluster) HasNode(name string) bool { return c.objects.HasNode(name) }
+
+// IsNodeAddr implements controller.Platform.
+func (c *cluster) IsNodeAddr(addr netip.Addr) bool { return c.objects.IsNodeAddr(addr) }
 
 func (c *cluster) Leader() (namespace, name string) {
 	if name := c.lease.leader(); name != "" {

@@ -193,12 +193,21 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := Source(conn)
-		if l.crowd.allow(from) {
-			return &Conn{Conn: conn, crowd: l.crowd, place: l.crowd.enter(conn, from)}, nil
+		if c := l.crowd.Admit(conn); c != nil {
+			return c, nil
 		}
-		reset(conn)
 	}
+}
+
+// Admit takes a connection into the crowd. It returns nil, and has reset it, if too many came
+// from its address in a short time.
+func (c *Crowd) Admit(conn net.Conn) *Conn {
+	from := Source(conn)
+	if !c.allow(from) {
+		reset(conn)
+		return nil
+	}
+	return &Conn{Conn: conn, crowd: c, place: c.enter(conn, from)}
 }
 
 // reset closes a connection with a reset, which leaves no state in the kernel.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
@@ -46,6 +45,7 @@ type Cluster struct {
 	builtIn  []followed   // kinds that every API server has
 	pods     *kind.StoreOf[*translate.Pod]
 	nodes    *kind.StoreOf[*corev1.Node]
+	byNode   nodeIndex
 	synced   chan struct{}
 	syncOnce sync.Once
 
@@ -174,19 +174,6 @@ func (c *Cluster) AsOf() time.Time { return time.Now() }
 
 // Nodes returns the cluster's nodes: names and internal addresses.
 func (c *Cluster) Nodes() []*corev1.Node { return c.nodes.All() }
-
-// HasNode reports whether the cluster has a node of this name.
-func (c *Cluster) HasNode(name string) bool {
-	return slices.ContainsFunc(c.nodes.All(), func(n *corev1.Node) bool { return n.Name == name })
-}
-
-// IsNodeAddr reports whether a node has this internal address.
-func (c *Cluster) IsNodeAddr(addr netip.Addr) bool {
-	text := addr.String() // as the kubelet writes it
-	return slices.ContainsFunc(c.nodes.All(), func(n *corev1.Node) bool {
-		return slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return a.Address == text })
-	})
-}
 
 // Pod returns the pod with this UID, with the fields that the mesh reads. It
 // returns nil when there is no such pod.
