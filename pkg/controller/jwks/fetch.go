@@ -73,6 +73,7 @@ func (k *Keys) get(ctx context.Context, at string, most int) ([]byte, error) {
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	r.Header.Set("User-Agent", "underlane-controller")
+	knowAuthorities()
 	resp, err := k.client.Do(r)
 	if err != nil {
 		return nil, err
