@@ -14,7 +14,7 @@ import (
 func TestIdleOpaqueStreamMemory(t *testing.T) {
 	const (
 		clients = 4 * mux.MaxStreams
-		budget  = memoryFactor * 40 << 10
+		budget  = memoryFactor * 28 << 10
 	)
 	addr := serveConns(t, func(nc net.Conn) {
 		_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 16))

@@ -41,46 +41,81 @@ func (o *Opened) Cut() {
 
 // Serve carries a session to its end. up is the connection to the endpoint; nil: Serve
 // makes it. protocol is shown by tap.
+//
+// The goroutine of each connection keeps the frame of Serve for as long as the connection is
+// open. What is done before and afterwards is in functions that are not inlined, so that the
+// frame is small: a few hundred bytes more need a stack of twice the size.
 func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
 	if up == nil {
-		s.Task.Pause()
-		a, c, err := s.Reach(ctx, s.Said)
-		if err != nil {
-			s.FailConn(a, err)
+		if up = reach(ctx, s); up == nil {
 			return
 		}
-		s.Task.Resume()
-		up = &Opened{Attempt: a, Conn: c}
 	}
 	defer up.Discard()
-	up.Attempt.Connected()
-	open := &request.Opaque{Session: s, Endpoint: &up.Attempt.Endpoint}
-	s.Opaque.Enter(open)
-	defer s.Opaque.Leave(open)
-	began := time.Now()
-	var client tap.Peer // as the first event has it: its workload may become known later
-	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota, Seen: s.Answers(), Began: began}
-	emit(s, up, protocol, tap.ConnOpen, began, func(e *tap.Event) { client, e.Live = e.Source, (*live)(&r) })
+	c := open(s, up, protocol)
+	defer s.Opaque.Leave(c.listed)
 	fromClient, fromServer := s.Head, up.First
 	s.Head, up.First = nil, nil // not kept for as long as the connection
-	r.Count(&r.ToServer, len(fromClient))
-	r.Count(&r.ToClient, len(fromServer))
 	var reason mesh.Reason
 	if up.Err == nil {
-		reason = s.Ended(r.Run(fromClient, fromServer))
+		reason = s.Ended(c.relay.Run(fromClient, fromServer))
 	} else {
 		reason = upstream.ReadReason(up.Err)
-		r.Cut(reason)
+		c.relay.Cut(reason)
 	}
+	c.ended(s, up, protocol, reason)
+}
+
+// reach makes the connection to the endpoint. It returns nil after a failure, which it reports.
+//
+//go:noinline
+func reach(ctx context.Context, s *request.Session) *Opened {
+	s.Task.Pause()
+	a, c, err := s.Reach(ctx, s.Said)
+	if err != nil {
+		s.FailConn(a, err)
+		return nil
+	}
+	s.Task.Resume()
+	return &Opened{Attempt: a, Conn: c}
+}
+
+// carried is a connection that is open.
+type carried struct {
+	relay  conn.Relay
+	listed *request.Opaque
+	client tap.Peer // as the first event has it: its workload may become known later
+}
+
+// open lists the connection among those that are judged again, and reports it.
+//
+//go:noinline
+func open(s *request.Session, up *Opened, protocol string) *carried {
+	up.Attempt.Connected()
+	c := &carried{listed: &request.Opaque{Session: s, Endpoint: &up.Attempt.Endpoint}}
+	s.Opaque.Enter(c.listed)
+	r := &c.relay
+	r.Client, r.Server, r.Task, r.Budget, r.Seen, r.Began = s.Client, up.Conn, &s.Task, s.Quota, s.Answers(), time.Now()
+	emit(s, up, protocol, tap.ConnOpen, r.Began, func(e *tap.Event) { c.client, e.Live = e.Source, (*live)(r) })
+	r.Count(&r.ToServer, len(s.Head))
+	r.Count(&r.ToClient, len(up.First))
+	return c
+}
+
+// ended reports the end.
+//
+//go:noinline
+func (c *carried) ended(s *request.Session, up *Opened, protocol string, reason mesh.Reason) {
+	r := &c.relay
 	if up.Attempt.Mode == upstream.MTLS {
 		s.Upstream.Carried(up.Attempt.Key, r.ToServer.Load()+r.ToClient.Load())
 	}
 	ended := time.Now()
 	emit(s, up, protocol, tap.ConnClose, ended, func(e *tap.Event) {
-		e.Source, e.Live = client, (*live)(&r)
+		e.Source, e.Live = c.client, (*live)(r)
 		e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
 		e.Reason, e.Reset = reason, reason != mesh.ReasonNone
-		e.Duration, e.Split.FirstByte = ended.Sub(began), r.FirstByte()
+		e.Duration, e.Split.FirstByte = ended.Sub(r.Began), r.FirstByte()
 		e.Legs = &tap.Legs{
 			Client: upstream.EndOf(s.Client, e.ReadBytes, e.WriteBytes), Server: upstream.EndOf(up.Conn, e.WriteBytes, e.ReadBytes),
 		}
