@@ -1,5 +1,7 @@
 package http1
 
+import "encoding/binary"
+
 // Classes of bytes: the bits in class.
 const (
 	cToken  = 1 << iota // tchar (RFC 9110 §5.6.2)
@@ -42,6 +44,30 @@ func indexNot(b []byte, bit uint8) int {
 		if class[c]&bit == 0 {
 			return i
 		}
+	}
+	return -1
+}
+
+// indexControl is indexNot for cValue, eight bytes at a time: the values are most of a head.
+func indexControl(b []byte) int {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	i := 0
+	for ; len(b)-i >= 8; i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		del := x ^ 0x7f*ones
+		// Is there a byte below 0x20, or one that is 0x7f (Anderson, Bit Twiddling Hacks)?
+		if ((x-0x20*ones)&^x|(del-ones)&^del)&high == 0 {
+			continue
+		}
+		if at := indexNot(b[i:i+8], cValue); at >= 0 { // it may be a tab
+			return i + at
+		}
+	}
+	if at := indexNot(b[i:], cValue); at >= 0 {
+		return i + at
 	}
 	return -1
 }

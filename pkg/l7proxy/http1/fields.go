@@ -230,13 +230,25 @@ func (h *interpreter) finish(end int) error {
 			return syntax(end, "Transfer-Encoding in HTTP/1.0")
 		}
 	}
-	check := h.finishRequest
+	var err error
 	if h.response {
-		check = h.finishResponse
+		err = h.finishResponse(end)
+	} else {
+		err = h.finishRequest(end)
 	}
-	if err := check(end); err != nil {
+	if err != nil {
 		return err
 	}
+	if h.options > 0 || h.protocol != (span{}) {
+		h.dropListed()
+	}
+	h.dropped = h.dropped || h.connection > 0 && !h.keepsConnection(&Edits{})
+	return nil
+}
+
+// dropListed marks the fields that Connection lists, and those that ask for an upgrade which is
+// none.
+func (h *interpreter) dropListed() {
 	for i := range h.fields {
 		f := &h.fields[i]
 		switch {
@@ -247,8 +259,6 @@ func (h *interpreter) finish(end int) error {
 		}
 		h.dropped = h.dropped || f.drop && f.known != fieldConnection
 	}
-	h.dropped = h.dropped || h.connection > 0 && !h.keepsConnection(&Edits{})
-	return nil
 }
 
 // keepsConnection reports whether the only Connection field says what the next hop needs.

@@ -67,7 +67,7 @@ func (h *interpreter) mendFraming() bool {
 	}
 	for i := range h.fields {
 		if f := &h.fields[i]; f.known == fieldContentLength {
-			f.drop, h.misframed = true, true
+			f.drop, h.dropped, h.misframed = true, true, true
 		}
 	}
 	h.length, h.hasLength = 0, false

@@ -178,7 +178,7 @@ func (h *Head) parseField(from, end int) error {
 		}
 	}
 	value, valueEnd := trimOWS(h.buf, from+colon+1, end)
-	if i := indexNot(h.buf[value:valueEnd], cValue); i >= 0 {
+	if i := indexControl(h.buf[value:valueEnd]); i >= 0 {
 		return syntax(value+i, "a field value has a control byte")
 	}
 	f := field{
@@ -193,6 +193,7 @@ func (h *Head) parseField(from, end int) error {
 		if err := h.learn(&f); err != nil {
 			return err
 		}
+		h.dropped = h.dropped || f.drop && f.known != fieldConnection
 	}
 	if h.fields == nil {
 		h.fields = make([]field, 0, usualFields)

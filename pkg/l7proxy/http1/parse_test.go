@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -355,5 +356,26 @@ func TestHeadLimits(t *testing.T) {
 	largest := start + "X: " + strings.Repeat("a", MaxHead-len(start)-len("X: \r\n\r\n")) + "\r\n\r\n"
 	if _, n := request(t, largest+"next"); n != MaxHead {
 		t.Errorf("largest head: got %d bytes, want %d", n, MaxHead)
+	}
+}
+
+// TestIndexControl: eight bytes at a time find what one at a time finds, wherever it is.
+func TestIndexControl(t *testing.T) {
+	for c := range 256 {
+		for length := range 20 {
+			for at := range length {
+				b := bytes.Repeat([]byte("\tx"), length)[:length]
+				b[at] = byte(c)
+				if got, want := indexControl(b), indexNot(b, cValue); got != want {
+					t.Fatalf("%q: got %d, want %d", b, got, want)
+				}
+			}
+		}
+	}
+	for length := range 40 {
+		b := bytes.Repeat([]byte{0x80}, length)
+		if got := indexControl(b); got != -1 {
+			t.Errorf("%q: got %d, want -1", b, got)
+		}
 	}
 }
