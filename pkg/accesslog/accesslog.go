@@ -132,6 +132,9 @@ func (l *Log) Emit(e *tap.Event) {
 	}
 }
 
+// Wants implements tap.Chooser.
+func (l *Log) Wants(k tap.Kind) bool { return k == tap.ResponseEnd }
+
 // Run writes lines until ctx is done, and then those that wait.
 func (l *Log) Run(ctx context.Context) {
 	for {

@@ -32,6 +32,11 @@ func (s judgedSink) Emit(e *tap.Event) {
 	}
 }
 
+// Wants implements tap.Chooser.
+func (s judgedSink) Wants(k tap.Kind) bool {
+	return k == tap.ResponseEnd || k == tap.ConnOpen || k == tap.ConnClose
+}
+
 // decider decides calls that are not made.
 type decider struct {
 	node  string

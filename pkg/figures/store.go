@@ -141,6 +141,9 @@ func (s *Store) Emit(e *tap.Event) {
 	}
 }
 
+// Wants implements tap.Chooser.
+func (s *Store) Wants(k tap.Kind) bool { return k != tap.RequestInit && k != tap.ResponseInit }
+
 // wire returns the side of the proxy's connection that leads to the other pod. The
 // connection between the proxy and its own pod is not counted: a pod that makes a new one
 // for each request would seem to make as many to the other pod.

@@ -25,6 +25,7 @@ const (
 	LegOpen                      // TCP connection of the proxy that carries requests opened: see Side
 	LegClose                     // such a connection closed; Legs has the kernel's facts
 	Grown                        // a connection that is open has carried something: see Counted
+	kinds                        // how many there are
 )
 
 // Origin is the source of an Event.
@@ -269,3 +270,10 @@ func GRPCFailure(code int) bool {
 
 // Sink takes events. Emit must not block and must not retain e.
 type Sink interface{ Emit(e *Event) }
+
+// Chooser is a Sink that needs not get all events: most requests make three, and most sinks
+// look at one of them. Wants is called when the Hub is made.
+type Chooser interface {
+	Sink
+	Wants(Kind) bool
+}

@@ -27,7 +27,7 @@ var ErrClosed = errors.New("tap: subscription closed")
 // blocks: without subscriptions it costs one atomic load, otherwise it copies the
 // event into the buffer of each subscription that wants it.
 type Hub struct {
-	always []Sink
+	always [kinds][]Sink
 	subs   atomic.Pointer[[]*Subscription] // copy-on-write; nil: no subscription
 	mu     sync.Mutex                      // writers of subs
 	lost   atomic.Uint64
@@ -38,10 +38,19 @@ type Hub struct {
 
 // NewHub returns a hub without subscriptions. The sinks in always, such as the
 // metrics, get every event, on the goroutine that calls Emit and whether or not
-// there are subscriptions. They do not make the hub active.
+// there are subscriptions, in this order. They do not make the hub active.
 func NewHub(always ...Sink) *Hub {
-	secrets, _ := NewRedaction()
-	return &Hub{always: always, redaction: secrets}
+	h := &Hub{}
+	h.redaction, _ = NewRedaction()
+	for _, sink := range always {
+		chooser, chooses := sink.(Chooser)
+		for kind := range h.always {
+			if !chooses || chooser.Wants(Kind(kind)) {
+				h.always[kind] = append(h.always[kind], sink)
+			}
+		}
+	}
+	return h
 }
 
 // Redact replaces what is redacted in header fields, which otherwise is what NewRedaction
@@ -63,7 +72,7 @@ func (h *Hub) Active() bool { return h.subs.Load() != nil }
 
 // Emit gives e to the always sinks and offers it to each subscription, unless it is Untold.
 func (h *Hub) Emit(e *Event) {
-	for _, sink := range h.always {
+	for _, sink := range h.always[e.Kind] {
 		sink.Emit(e)
 	}
 	subs := h.subs.Load()

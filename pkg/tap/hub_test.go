@@ -3,6 +3,7 @@ package tap
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -32,6 +33,34 @@ func TestHubDeliversInOrder(t *testing.T) {
 	}
 	if len(got) != 3 || got[0].Stream != 0 || got[1].Stream != 2 || got[2].Stream != 4 {
 		t.Fatalf("got %v, want the streams 0, 2 and 4", got)
+	}
+}
+
+// all takes all events, some those of one kind.
+type all struct{ got []Kind }
+
+func (s *all) Emit(e *Event) { s.got = append(s.got, e.Kind) }
+
+type some struct {
+	all
+	kind Kind
+}
+
+func (s *some) Wants(k Kind) bool { return k == s.kind }
+
+// TestHubChooses: a sink gets the events that it wants, in order.
+func TestHubChooses(t *testing.T) {
+	every, ends := &all{}, &some{kind: ResponseEnd}
+	h := NewHub(ends, every)
+	sent := []Kind{RequestInit, ResponseInit, ResponseEnd, Grown, ResponseEnd}
+	for _, k := range sent {
+		h.Emit(&Event{Kind: k})
+	}
+	if !slices.Equal(every.got, sent) {
+		t.Errorf("a sink without choice got %v, want %v", every.got, sent)
+	}
+	if want := []Kind{ResponseEnd, ResponseEnd}; !slices.Equal(ends.got, want) {
+		t.Errorf("a sink of ends got %v, want %v", ends.got, want)
 	}
 }
 

@@ -93,6 +93,9 @@ func (m *Metrics) Emit(e *tap.Event) {
 	}
 }
 
+// Wants implements tap.Chooser.
+func (m *Metrics) Wants(k tap.Kind) bool { return k != tap.ResponseInit }
+
 func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
 	now := e.Time
 	switch e.Kind {

@@ -95,6 +95,11 @@ func (t *Table) Emit(e *tap.Event) {
 	}
 }
 
+// Wants implements tap.Chooser.
+func (t *Table) Wants(k tap.Kind) bool {
+	return k == tap.ConnOpen || k == tap.LegOpen || k == tap.ConnClose || k == tap.LegClose
+}
+
 func (t *Table) opened(e *tap.Event) {
 	c := &conn{
 		began: e.Time, live: e.Live, source: e.Source, destination: e.Destination, service: e.Service,

@@ -121,6 +121,9 @@ func (x *Exporter) Emit(e *tap.Event) {
 	x.spans.queue.offer(kept, size)
 }
 
+// Wants implements tap.Chooser.
+func (x *Exporter) Wants(k tap.Kind) bool { return k == tap.ResponseEnd }
+
 // eventSize is about what an event holds besides the strings of its request.
 const eventSize = 1 << 10
 
