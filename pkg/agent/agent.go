@@ -173,12 +173,20 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if err := growDescriptorTable(min(has.openFiles, has.descriptors()+reserveLeast)); err != nil {
 		log.Warn("bursts of new connections may wait for the kernel", "cause", err)
 	}
-	a.proxy = l7proxy.New(l7proxy.Options{
+	a.proxy = newProxy(a, known, has)
+	a.carrier.Serve(a.proxy)
+	measure(a, finder)
+	return a, nil
+}
+
+// newProxy makes the agent's proxy, which has these limits of the process.
+func newProxy(a *Agent, known *meshState, has resources) *l7proxy.Proxy {
+	return l7proxy.New(l7proxy.Options{
 		Network: a.network,
 		State:   known,
 		Certs:   a.certs,
 		Tap:     a.hub,
-		Log:     log,
+		Log:     a.log,
 		Calls:   a.judged,
 
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
@@ -186,7 +194,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Leases:    a.limits,
 		Paths:     a.paths,
 
-		OpaqueStreams: config.OpaqueStreams,
+		OpaqueStreams: a.config.OpaqueStreams,
 		Names:         &a.names,
 
 		Shares: a.processors.shares, Threads: &a.processors.threads,
@@ -194,20 +202,23 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.
 		Limits: l7proxy.Limits{
-			HandshakeSilence: config.HeartbeatTimeout + time.Second,
-			PodConnections:   config.PodConnections, PodBuffer: config.PodBuffer,
+			HandshakeSilence: a.config.HeartbeatTimeout + time.Second,
+			PodConnections:   a.config.PodConnections, PodBuffer: a.config.PodBuffer,
 			Descriptors: has.descriptors(), Memory: has.buffers(),
 		},
 	})
-	a.carrier.Serve(a.proxy)
+}
+
+// measure makes what measures the use of the node by pods, and by the agent for them.
+func measure(a *Agent, finder *podns.Finder) {
 	a.ledger = costs.New(costs.Options{
-		Node: config.Node, Usage: a.proxy.PodUsage,
+		Node: a.config.Node, Usage: a.proxy.PodUsage,
 		Local: func() []*mesh.Workload { return a.store.View().Local() },
 	})
-	cgroups := func() ([]cgroup.Tree, error) { return cgroup.Host(config.Proc) }
-	a.weights = &weights.Follower{Host: cgroups, State: a.store, Shares: a.proxy, Log: log}
+	cgroups := func() ([]cgroup.Tree, error) { return cgroup.Host(a.config.Proc) }
+	a.weights = &weights.Follower{Host: cgroups, State: a.store, Shares: a.proxy, Log: a.log}
 	a.usage = containers.New(containers.Options{
-		Node:      config.Node,
+		Node:      a.config.Node,
 		Host:      cgroups,
 		Pods:      func() []*mesh.Workload { return a.store.View().Local() },
 		Processes: func(w *mesh.Workload) ([]string, error) { return finder.Processes(w.UID, w.Addrs) },
@@ -215,5 +226,4 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 
 		Certificates: a.certificates,
 	})
-	return a, nil
 }
