@@ -31,13 +31,17 @@ func (p *Proxy) judgeAnew() {
 			s.Revoke(mesh.ReasonPolicyDenied)
 		}
 	}
+	denied := denials{}
 	requests := func(s *request.Session) {
 		if s.Direction == mesh.Inbound {
-			revoke(s, changed.Inbound(s.Target, s.Source.Addr.Addr(), s.Source.Identity, true))
+			if err := changed.Inbound(s.Target, s.Source.Addr.Addr(), s.Source.Identity, true); err != nil {
+				denied[s] = err
+			}
 		}
 	}
 	p.h1.Each(requests)
 	p.h2.Each(requests)
+	p.deny(denied)
 	p.core.Opaque.Each(func(o *request.Opaque) {
 		switch s, ep := o.Session, o.Endpoint; {
 		case s.Direction == mesh.Inbound:
