@@ -53,7 +53,8 @@ build-demo: ## what make demo needs: no bin/underlane, agent and controller with
 release: ## the files of a release, in dist/: VERSION=v0.2.0 CHANNEL=stable|edge KEY=file; docs/releases.md
 	$(GO) run ./internal/tools/release -version '$(VERSION)' -channel '$(CHANNEL)' -out $(or $(OUT),dist) \
 	  $(if $(KEY),-key '$(KEY)') $(if $(PUBLIC_KEY),-public-key '$(PUBLIC_KEY)') $(if $(BASE_URL),-base-url '$(BASE_URL)') \
-	  $(if $(PLATFORMS),-platforms '$(PLATFORMS)') $(if $(PREVIOUS),-previous '$(PREVIOUS)')
+	  $(if $(PLATFORMS),-platforms '$(PLATFORMS)') $(if $(PREVIOUS),-previous '$(PREVIOUS)') \
+	  $(if $(PREVIOUS_PUBLIC_KEY),-previous-public-key '$(PREVIOUS_PUBLIC_KEY)')
 
 .PHONY: build-arm
 build-arm: ## agent, controller and command line for arm64, into bin/arm64; BPF objects are the same for both

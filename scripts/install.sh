@@ -35,6 +35,10 @@ install_underlane() {
     case $timeout in
     0* | *[!0-9]*) fail "UNDERLANE_TIMEOUT is $timeout, and has to be a number of seconds." ;;
     esac
+    case ${UNDERLANE_SIGNATURE:-} in
+    '' | required) ;;
+    *) fail "UNDERLANE_SIGNATURE is $UNDERLANE_SIGNATURE, and has to be: required." ;;
+    esac
     export LC_ALL=C # what wget says is read
 
     platform
@@ -62,6 +66,9 @@ install_underlane() {
         download "channels/$channel.json" channel "There is no channel $channel at $base."
         download "channels/$channel.json.sig" channel.sig "The channel $channel at $base has no signature."
         signature channel "the channel $channel"
+        # A signed file of another channel is none of this one.
+        [ -n "$(sed -n "s/^  \"channel\": \"$channel\",\$/yes/p" "$work/channel")" ] ||
+            fail "The file of the channel $channel at $base is that of another channel. Nothing is installed."
         version=$(sed -n 's/^  "newest": "\(v[0-9][0-9a-z.-]*\)",$/\1/p' "$work/channel")
         [ -n "$version" ] || fail "The file of the channel $channel at $base is not one: it names no version."
     fi
@@ -267,10 +274,10 @@ checksums() {
 # if it proves that it can (what cannot is not the file's fault); or https, which only tells
 # the server.
 checker() {
+    printf '%s\n' '-----BEGIN PUBLIC KEY-----' "$public_key" '-----END PUBLIC KEY-----' >"$work/key.pem"
     if knows_ed25519; then
         check=openssl
-        printf '%s\n' '-----BEGIN PUBLIC KEY-----' "$public_key" '-----END PUBLIC KEY-----' >"$work/key.pem"
-    elif [ -x "$bin/underlane" ] && "$bin/underlane" verify --help >/dev/null 2>&1; then
+    elif knows_verify; then
         check=underlane
     elif [ "${UNDERLANE_SIGNATURE:-}" = required ]; then
         fail "Signatures cannot be checked here: that needs openssl 3.0 or newer."
@@ -290,7 +297,8 @@ signature() {
         checked="its signature (by openssl)"
         ;;
     underlane)
-        "$bin/underlane" verify --signature "$work/$1.sig" "$work/$1" >/dev/null 2>"$work/error" || wrong_signature "$2"
+        # By the key of this script, which may have replaced that of the program.
+        "$bin/underlane" verify --public-key "$work/key.pem" --signature "$work/$1.sig" "$work/$1" >/dev/null 2>"$work/error" || wrong_signature "$2"
         checked="its signature (by the underlane that was there)"
         ;;
     https) checked="HTTPS, and not the signature, for that needs openssl 3.0 or newer" ;;
@@ -303,6 +311,12 @@ wrong_signature() {
 
 verify_by_openssl() {
     openssl pkeyutl -verify -pubin -inkey "$1" -rawin -in "$3" -sigfile "$2" >/dev/null 2>&1
+}
+
+# knows_verify asks the underlane that is there.
+knows_verify() {
+    [ -x "$bin/underlane" ] || return 1
+    case $("$bin/underlane" verify --help 2>/dev/null || :) in *--public-key*) ;; *) return 1 ;; esac
 }
 
 # knows_ed25519 asks openssl for the second example of RFC 8032, section 7.1.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,6 +34,10 @@ func (o *options) selected() []string {
 // once. Two platforms are built at a time: one compiles while the other links, which keeps
 // only one processor busy.
 func (o *options) programs(ctx context.Context) error {
+	var err error
+	if o.env, err = environment(ctx, o.Repo); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(2)
 	for _, p := range o.selected() {
@@ -65,7 +67,7 @@ func (o *options) build(ctx context.Context, platform string) error {
 	}
 	const of = " -X github.com/underlane/underlane/internal/version."
 	flags := "-s -w" + of + "Version=" + o.Version + of + "Channel=" + o.Channel +
-		of + "PublicKey=" + o.encodedKey() + of + "BaseURL=" + o.BaseURL
+		of + "PublicKey=" + encoded(o.public) + of + "BaseURL=" + o.BaseURL
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-tags=grpcnotrace", "-ldflags", flags, // see Makefile
 		"-o", filepath.Dir(o.built("underlane", platform)) + string(filepath.Separator),
@@ -75,9 +77,7 @@ func (o *options) build(ctx context.Context, platform string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = o.Repo, o.Progress, o.Progress
-	// What may be set where a developer works, and would change the bytes.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOFLAGS=", "GOEXPERIMENT=",
-		"GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off", "GOFIPS140=off")
+	cmd.Env = append(slices.Clone(o.env), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOAMD64=v1", "GOARM64=v8.0")
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build %v for %s: %w", programs, platform, err)
 	}
@@ -87,7 +87,7 @@ func (o *options) build(ctx context.Context, platform string) error {
 	for _, name := range programs {
 		path := o.built(name, platform)
 		suffix := "-" + o.Version + "-" + goos + "-" + goarch + strings.TrimPrefix(filepath.Base(path), name)
-		if err := o.sbom(ctx, path, name+suffix); err != nil {
+		if err := o.sbom(ctx, path, name, name+suffix); err != nil {
 			return err
 		}
 		if name != "underlane" {
@@ -102,53 +102,4 @@ func (o *options) build(ctx context.Context, platform string) error {
 		}
 	}
 	return nil
-}
-
-// sbom writes NAME.cdx.json, the CycloneDX list of the modules that the program is made
-// of, from what the linker has recorded in it.
-func (o *options) sbom(ctx context.Context, program, name string) error {
-	repo, err := filepath.Abs(o.Repo)
-	if err != nil {
-		return err
-	}
-	out, err := filepath.Abs(filepath.Join(o.dir(), name+".cdx.json"))
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "go", "tool", "cyclonedx-gomod", "bin", "-json", "-noserial", "-notimestamp",
-		"-std", "-version", o.Version, "-output", out, program)
-	cmd.Dir = filepath.Join(repo, "internal/tools/sbom")
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("SBOM of %s: %w: %s", name, err, text)
-	}
-	text, err := os.ReadFile(out)
-	if err == nil {
-		text, err = withoutToolHashes(text)
-	}
-	if err != nil {
-		return fmt.Errorf("SBOM of %s: %w", name, err)
-	}
-	return os.WriteFile(out, text, 0o644)
-}
-
-// withoutToolHashes removes from an SBOM the checksums of the tool that wrote it, which
-// differ by the machine that the tool was built for.
-func withoutToolHashes(text []byte) ([]byte, error) {
-	var bom map[string]any
-	if err := json.Unmarshal(text, &bom); err != nil {
-		return nil, err
-	}
-	metadata, _ := bom["metadata"].(map[string]any)
-	tools, ok := metadata["tools"].([]any)
-	if !ok {
-		return nil, errors.New("it does not name the tool that wrote it where version 1.10.0 does")
-	}
-	for _, t := range tools {
-		if t, ok := t.(map[string]any); ok {
-			delete(t, "hashes")
-		}
-	}
-	text, err := json.MarshalIndent(bom, "", "  ")
-	return append(text, '\n'), err
 }

@@ -140,7 +140,8 @@ func (o *options) channel() error {
 }
 
 // previousChannel reads the file of a channel of the releases before, which may come from
-// a server. What it says is signed again, so it has to have this key's signature.
+// a server. What it says is signed again, so it has to have the signature of this key, or of that
+// of the releases before.
 func (o *options) previousChannel(name string) (release.Channel, error) {
 	path := "channels/" + name + ".json"
 	text, err := o.previous(path)
@@ -149,7 +150,7 @@ func (o *options) previousChannel(name string) (release.Channel, error) {
 	}
 	signature, err := o.previous(path + release.SignatureSuffix)
 	if err == nil {
-		err = release.Verify(o.encodedKey(), text, signature)
+		err = release.Verify(encoded(o.before), text, signature)
 	}
 	if err != nil {
 		return release.Channel{}, fmt.Errorf("previous %s: %w", path, err)

@@ -37,7 +37,10 @@ type published struct {
 	spoil func(w http.ResponseWriter, r *http.Request) bool
 }
 
-func publish(t *testing.T) *published {
+func publish(t *testing.T) *published { return publishBy(t, 0) }
+
+// publishBy publishes what one of the keys has signed.
+func publishBy(t *testing.T, key byte) *published {
 	p := &published{t: t, dir: t.TempDir()}
 	files := http.FileServer(http.Dir(p.dir))
 	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,6 +54,7 @@ func publish(t *testing.T) *published {
 	for _, version := range []string{"v0.1.0", "v0.2.0"} {
 		o := testOptions(t, root)
 		o.Out, o.Version, o.BaseURL, o.Previous = p.dir, version, p.url, p.dir
+		o.KeyFile, _ = keyFiles(t, key)
 		for _, do := range []func() error{
 			func() error { return o.check(t.Context()) },
 			func() error { return os.MkdirAll(filepath.Join(p.dir, "channels"), 0o755) },
@@ -198,6 +202,16 @@ func fails(t *testing.T, p *published, script string, shell []string, get string
 		{what: "no such version", env: "UNDERLANE_VERSION=v9.9.9", want: "There is no version v9.9.9 at " + p.url},
 		{what: "not a version", env: "UNDERLANE_VERSION=../etc", want: "is no version"},
 		{what: "no such channel", env: "UNDERLANE_CHANNEL=nightly", want: "There is no channel nightly"},
+		{what: "another word for required", env: "UNDERLANE_SIGNATURE=yes", want: "UNDERLANE_SIGNATURE is yes, and has to be: required"},
+		// What is signed, and for others.
+		{what: "another channel", want: "The file of the channel stable at " + p.url + " is that of another channel", spoil: func(w http.ResponseWriter, r *http.Request) bool {
+			name := strings.Replace(r.URL.Path, "/stable.", "/edge.", 1)
+			if name == r.URL.Path {
+				return false
+			}
+			http.ServeFile(w, r, filepath.Join(p.dir, name))
+			return true
+		}},
 		{what: "no network", env: "UNDERLANE_BASE_URL=http://127.0.0.1:1", want: "Cannot download http://127.0.0.1:1/channels/stable.json; is the network there?"},
 		{what: "server error", want: "the server answers 500", spoil: spoiled("SHA256SUMS", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) })},
 		{what: "cut file", want: "The checksum of underlane-v0.2.0", spoil: spoiled(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) { w.Write(half) })},
@@ -257,6 +271,32 @@ func TestPreviousChannel(t *testing.T) {
 	}
 	if err := o.channel(); !errors.Is(err, release.ErrSignature) {
 		t.Errorf("a channel that was changed on the server: %v", err)
+	}
+	// A release by another key takes those that it is told the key of.
+	o = testOptions(t, root)
+	o.Version, o.Previous = "v0.3.0", publish(t).dir
+	o.KeyFile, _ = keyFiles(t, 1)
+	for _, err := range []error{o.check(t.Context()), os.MkdirAll(filepath.Join(o.Out, "channels"), 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.channel(); !errors.Is(err, release.ErrSignature) {
+		t.Errorf("a channel of another key: %v", err)
+	}
+	_, o.PreviousKeyFile = keyFiles(t, 0)
+	for _, err := range []error{o.check(t.Context()), o.channel()} {
+		if err != nil {
+			t.Errorf("a channel of the key before: %v", err)
+		}
+	}
+	text, err = os.ReadFile(filepath.Join(o.Out, "channels/stable.json"))
+	if c, err := release.ParseChannel("stable", text); err != nil || len(c.Releases) != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	signature, serr := os.ReadFile(filepath.Join(o.Out, "channels/stable.json.sig"))
+	if err := errors.Join(err, serr, release.Verify(encoded(o.public), text, signature)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -32,6 +32,7 @@ func main() {
 	flag.StringVar(&o.BaseURL, "base-url", exampleURL, "where the files will be")
 	flag.StringVar(&o.Platforms, "platforms", "", "comma-separated list of linux/amd64 and so on, to make only these")
 	flag.StringVar(&o.Previous, "previous", "", "directory or copy of the server with the releases before, which channels and charts/index.yaml are to name as well")
+	flag.StringVar(&o.PreviousKeyFile, "previous-public-key", "", "public key that has signed the channels in -previous (default that of this release)")
 	flag.StringVar(&o.Revision, "revision", "", "commit (default that of the repository, which must have no changes)")
 	flag.StringVar(&o.Date, "date", "", "time of the commit in RFC 3339 (default the same)")
 	flag.Parse()

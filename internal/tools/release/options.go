@@ -25,6 +25,7 @@ type options struct {
 	Repo, Out                string
 	Version, Channel         string
 	KeyFile, PublicKeyFile   string
+	PreviousKeyFile          string
 	BaseURL                  string
 	Platforms                string
 	Previous, Revision, Date string
@@ -32,9 +33,11 @@ type options struct {
 
 	key    ed25519.PrivateKey // nil: only the public one is there
 	public ed25519.PublicKey
-	time   time.Time // of the commit
-	only   []string  // platforms; empty for all
-	work   string    // directory of what is built, while run runs
+	before ed25519.PublicKey // that has signed the releases before
+	time   time.Time         // of the commit
+	only   []string          // platforms; empty for all
+	work   string            // directory of what is built, while run runs
+	env    []string          // of commands of Go
 }
 
 // dir is the directory of the version's files.
@@ -64,38 +67,60 @@ func (o *options) check(ctx context.Context) error {
 	return errors.Join(o.keys(), o.commit(ctx))
 }
 
-func (o *options) keys() error {
+// previously refuses a directory of the releases before that is not there, or that this one
+// would empty: the channels and the index would lose what they have, without a word.
+func (o *options) previously() error {
+	if o.Previous == "" {
+		return nil
+	}
+	previous, err := os.Stat(o.Previous)
+	if err != nil {
+		return fmt.Errorf("the releases before: %w", err)
+	}
+	if out, err := os.Stat(o.Out); err == nil && os.SameFile(previous, out) {
+		return fmt.Errorf("the releases before are in %s, which is emptied: name another directory to write", o.Out)
+	}
+	return nil
+}
+
+func (o *options) keys() (err error) {
 	switch {
 	case o.KeyFile != "":
-		text, err := os.ReadFile(o.KeyFile)
-		if err == nil {
-			o.key, err = release.PrivateKey(text)
-		}
-		if err != nil {
+		if o.key, err = keyOf(o.KeyFile, release.PrivateKey); err != nil {
 			return fmt.Errorf("key %s: %w", o.KeyFile, err)
 		}
 		o.public = o.key.Public().(ed25519.PublicKey)
 	case o.PublicKeyFile != "":
-		text, err := os.ReadFile(o.PublicKeyFile)
-		if err == nil {
-			o.public, err = release.PublicKey(text)
-		}
-		if err != nil {
+		if o.public, err = keyOf(o.PublicKeyFile, release.PublicKey); err != nil {
 			return fmt.Errorf("public key %s: %w", o.PublicKeyFile, err)
 		}
 	default:
 		return errors.New("no key: make one with `openssl genpkey -algorithm ed25519 -out release.key`, keep it out of the source tree, and say KEY=release.key; or PUBLIC_KEY= to make a release of others again")
 	}
+	o.before = o.public
+	if o.PreviousKeyFile != "" {
+		if o.before, err = keyOf(o.PreviousKeyFile, release.PublicKey); err != nil {
+			return fmt.Errorf("public key of the releases before, %s: %w", o.PreviousKeyFile, err)
+		}
+	}
 	return nil
 }
 
-// encodedKey is the public key as internal/version has it.
-func (o *options) encodedKey() string { return base64.StdEncoding.EncodeToString(o.public) }
+func keyOf[K any](path string, parse func([]byte) (K, error)) (key K, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return key, err
+	}
+	return parse(text)
+}
+
+// encoded is a public key as internal/version has it.
+func encoded(key ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(key) }
 
 // commit takes the commit and its time from git, unless both are said.
 func (o *options) commit(ctx context.Context) error {
 	if o.Revision == "" || o.Date == "" {
-		changes, err := o.git(ctx, "status", "--porcelain")
+		changes, err := o.git(ctx, "status", "--porcelain", "--untracked-files=all")
 		if err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ func checkPlatforms(t *testing.T, files map[string][]byte) {
 			continue
 		}
 		checkFormat(t, "underlane", p, program)
+		checkSBOM(t, "underlane", p, program, files)
 		if arch, ok := strings.CutPrefix(p, "linux/"); ok {
 			if got := output(t, arch, program, "version", "--client", "--short"); got != "v0.2.0\n" {
 				t.Errorf("underlane for %s says that it is %q", p, got)
@@ -38,8 +39,8 @@ func checkPlatforms(t *testing.T, files map[string][]byte) {
 			}
 		}
 	}
-	checkImage(t, files["v0.2.0/agent-v0.2.0.oci.tar"], "agent", "0:0", "amd64", "arm64")
-	checkImage(t, files["v0.2.0/controller-v0.2.0.oci.tar"], "controller", "65532:65532", "amd64", "arm64")
+	checkImage(t, files, "agent", "0:0", "amd64", "arm64")
+	checkImage(t, files, "controller", "65532:65532", "amd64", "arm64")
 }
 
 // checkFormat checks that a program is one of its system and processor, and needs no

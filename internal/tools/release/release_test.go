@@ -4,23 +4,20 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"debug/buildinfo"
-	"encoding/json"
 	"encoding/pem"
-	"fmt"
+	"errors"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,15 +42,32 @@ func testOptions(t *testing.T, repo string) *options {
 // keyFile writes a key that is the same in each test.
 func keyFile(t *testing.T) string {
 	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
-	if err != nil {
-		t.Fatal(err)
+	private, _ := keyFiles(t, 0)
+	return private
+}
+
+// keyFiles writes one of the keys of the tests, and its public key.
+func keyFiles(t *testing.T, which byte) (private, public string) {
+	t.Helper()
+	seed := make([]byte, ed25519.SeedSize)
+	seed[0] = which
+	key := ed25519.NewKeyFromSeed(seed)
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte, err error) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err == nil {
+			err = os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
-	path := filepath.Join(t.TempDir(), "key.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	private = write("key.pem", "PRIVATE KEY", der, err)
+	der, err = x509.MarshalPKIXPublicKey(key.Public())
+	return private, write("public.pem", "PUBLIC KEY", der, err)
 }
 
 // copyTree copies what git knows of the source tree, as it is now.
@@ -88,25 +102,66 @@ func readTree(t *testing.T, dir string) map[string][]byte {
 	return files
 }
 
+// modes are those of the files and directories of a release, which a server reads as another
+// user.
+func modes(t *testing.T, dir string) map[string]fs.FileMode {
+	t.Helper()
+	modes := map[string]fs.FileMode{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		modes[name] = info.Mode()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return modes
+}
+
 // sameBytes makes a release in two copies of the tree, and returns its files. The second
-// is made with the environment more.
+// is made deeper in the file system, where new files are for nobody else, and with the
+// environment more.
 func sameBytes(t *testing.T, platforms string, more map[string]string) map[string][]byte {
 	t.Helper()
 	was, channel := version.Version, version.Channel
 	t.Cleanup(func() { version.Version, version.Channel = was, channel }) // run sets them
 	var made []map[string][]byte
+	var seen []map[string]fs.FileMode
 	for i := range 2 {
-		o := testOptions(t, copyTree(t))
-		o.Platforms = platforms
+		repo := copyTree(t)
 		if i == 1 {
+			deep := filepath.Join(t.TempDir(), "a", "source tree", strings.Repeat("d", 100))
+			if err := errors.Join(os.MkdirAll(filepath.Dir(deep), 0o755), os.Rename(repo, deep)); err != nil {
+				t.Fatal(err)
+			}
+			repo = deep
 			for name, value := range more {
 				t.Setenv(name, value)
 			}
+			mask := syscall.Umask(0o077)
+			t.Cleanup(func() { syscall.Umask(mask) })
 		}
+		o := testOptions(t, repo)
+		o.Platforms = platforms
 		if err := o.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		made = append(made, readTree(t, o.Out))
+		made, seen = append(made, readTree(t, o.Out)), append(seen, modes(t, o.Out))
+	}
+	if d := cmp.Diff(seen[0], seen[1]); d != "" {
+		t.Errorf("the modes differ:\n%s", d)
+	}
+	for name, mode := range seen[1] {
+		if mode.Perm()&0o044 != 0o044 {
+			t.Errorf("%s is %v, and a server may not read it", name, mode)
+		}
 	}
 	for name, data := range made[0] {
 		if !bytes.Equal(data, made[1][name]) {
@@ -122,7 +177,15 @@ func sameBytes(t *testing.T, platforms string, more map[string]string) map[strin
 // A release of this platform: the same from two directories, and complete.
 func TestRelease(t *testing.T) {
 	platform := "linux/" + runtime.GOARCH
-	files := sameBytes(t, platform, map[string]string{"TZ": "Asia/Tokyo", "GOAMD64": "v3", "GOFLAGS": "-tags=nocluster", "CGO_ENABLED": "1"})
+	// What `go env -w` has written counts where the environment says nothing.
+	env := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(env, []byte("GOFLAGS=-tags=nocluster\nGOEXPERIMENT=jsonv2\nGOARM64=v9.0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	files := sameBytes(t, platform, map[string]string{
+		"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "GOAMD64": "v3", "GOENV": env, "GOFLAGS": "", "CGO_ENABLED": "1",
+		"GODEBUG": "http2debug=1",
+	})
 	names := []string{"install.sh", "charts/index.yaml"}
 	for _, name := range []string{"channels/stable.json", "channels/edge.json", "v0.2.0/SHA256SUMS"} {
 		names = append(names, name, name+".sig")
@@ -148,11 +211,13 @@ func TestRelease(t *testing.T) {
 		checkProgram(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH], string(files["v0.2.0/underlane-v0.2.0.yaml"]))
 	})
 	t.Run("verify", func(t *testing.T) { checkVerify(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH]) })
-	t.Run("sbom", func(t *testing.T) { checkSBOM(t, files) })
+	t.Run("sbom", func(t *testing.T) {
+		checkSBOM(t, "underlane", platform, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH], files)
+	})
 	t.Run("chart", func(t *testing.T) { checkChart(t, files) })
 	t.Run("images", func(t *testing.T) {
-		checkImage(t, files["v0.2.0/agent-v0.2.0.oci.tar"], "agent", "0:0", runtime.GOARCH)
-		checkImage(t, files["v0.2.0/controller-v0.2.0.oci.tar"], "controller", "65532:65532", runtime.GOARCH)
+		checkImage(t, files, "agent", "0:0", runtime.GOARCH)
+		checkImage(t, files, "controller", "65532:65532", runtime.GOARCH)
 	})
 }
 
@@ -165,7 +230,7 @@ func TestFullRelease(t *testing.T) {
 
 func checkSums(t *testing.T, files map[string][]byte) {
 	sums := files["v0.2.0/SHA256SUMS"]
-	key := (&options{public: ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)}).encodedKey()
+	key := encoded(ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey))
 	if err := release.Verify(key, sums, files["v0.2.0/SHA256SUMS.sig"]); err != nil {
 		t.Error(err)
 	}
@@ -227,63 +292,6 @@ func checkProgram(t *testing.T, program []byte, manifest string) {
 	}
 }
 
-// checkVerify installs by the script where there is no openssl: the program, which an
-// earlier release has installed, checks the signatures.
-func checkVerify(t *testing.T, program []byte) {
-	p := publish(t)
-	script, err := os.ReadFile(filepath.Join(p.dir, "install.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := newUser(t, []string{"dash"}, "curl")
-	bin := filepath.Join(u.home, ".underlane/bin")
-	for _, err := range []error{
-		os.MkdirAll(bin, 0o755),
-		os.WriteFile(filepath.Join(bin, "underlane-v0.0.9"), program, 0o755),
-		os.Symlink("underlane-v0.0.9", filepath.Join(bin, "underlane")),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.spoil = func(w http.ResponseWriter, r *http.Request) bool {
-		if strings.HasSuffix(r.URL.Path, "/SHA256SUMS") {
-			fmt.Fprintln(w, "0000  x")
-			return true
-		}
-		return false
-	}
-	if out, err := u.run(string(script)); err == nil || !strings.Contains(out, "The signature of version v0.2.0 is wrong") || u.installed() != "underlane-v0.0.9" {
-		t.Errorf("other checksums: %v, %s:\n%s", err, u.installed(), out)
-	}
-	p.spoil = nil
-	if out, err := u.run(string(script)); err != nil || !strings.Contains(out, "by the underlane that was there") || u.installed() != "underlane-v0.2.0" {
-		t.Errorf("%v, %s:\n%s", err, u.installed(), out)
-	}
-}
-
-func checkSBOM(t *testing.T, files map[string][]byte) {
-	for program, want := range map[string]string{"underlane": "helm.sh/helm/v4", "agent": "github.com/cilium/ebpf", "controller": "k8s.io/client-go"} {
-		var bom struct {
-			BOMFormat  string `json:"bomFormat"`
-			Components []struct{ Name, Version string }
-		}
-		if err := json.Unmarshal(files["v0.2.0/"+program+"-v0.2.0-linux-"+runtime.GOARCH+".cdx.json"], &bom); err != nil {
-			t.Fatal(err)
-		}
-		found := map[string]bool{}
-		for _, c := range bom.Components {
-			found[c.Name] = c.Version != ""
-		}
-		if bom.BOMFormat != "CycloneDX" || !found[want] || !found["std"] {
-			t.Errorf("%s: %s, %d components, %s: %v, std: %v", program, bom.BOMFormat, len(bom.Components), want, found[want], found["std"])
-		}
-		if program == "agent" && found["helm.sh/helm/v4"] {
-			t.Error("the agent's list has what it is not made of")
-		}
-	}
-}
-
 func checkChart(t *testing.T, files map[string][]byte) {
 	z, err := gzip.NewReader(bytes.NewReader(files["v0.2.0/underlane-0.2.0.tgz"]))
 	if err != nil {
@@ -330,82 +338,6 @@ func untar(t *testing.T, data []byte) map[string][]byte {
 	}
 }
 
-// checkImage follows an image layout from its index to the program.
-func checkImage(t *testing.T, data []byte, name, user string, arches ...string) {
-	t.Helper()
-	files := untar(t, data)
-	blob := func(d descriptor, into any) []byte {
-		text := files["blobs/"+strings.ReplaceAll(d.Digest, ":", "/")]
-		if digest(text) != d.Digest || len(text) != d.Size {
-			t.Fatalf("%s: %s of %d bytes is %s of %d bytes", name, d.Digest, d.Size, digest(text), len(text))
-		}
-		if into != nil {
-			if err := json.Unmarshal(text, into); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return text
-	}
-	var top, index struct{ Manifests []descriptor }
-	if err := json.Unmarshal(files["index.json"], &top); err != nil || len(top.Manifests) != 1 {
-		t.Fatalf("%s: %v", files["index.json"], err)
-	}
-	if got := top.Manifests[0].Annotations["io.containerd.image.name"]; got != "ghcr.io/underlane/"+name+":v0.2.0" {
-		t.Errorf("it is called %s", got)
-	}
-	blob(top.Manifests[0], &index)
-	var got []string
-	for _, m := range index.Manifests {
-		got = append(got, m.Platform["architecture"])
-		var manifest struct {
-			Config descriptor
-			Layers []descriptor
-		}
-		blob(m, &manifest)
-		var config struct {
-			Created, Architecture string
-			Config                struct {
-				User       string
-				Entrypoint []string
-				Labels     map[string]string
-			}
-			RootFS struct {
-				DiffIDs []string `json:"diff_ids"`
-			}
-		}
-		blob(manifest.Config, &config)
-		if config.Architecture != m.Platform["architecture"] || config.Config.User != user || config.Created != "2026-11-30T00:02:03Z" ||
-			config.Config.Labels["org.opencontainers.image.version"] != "v0.2.0" {
-			t.Errorf("%+v", config)
-		}
-		z, err := gzip.NewReader(bytes.NewReader(blob(manifest.Layers[0], nil)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		layer, err := io.ReadAll(z)
-		if err != nil || digest(layer) != config.RootFS.DiffIDs[0] {
-			t.Fatalf("diff_id %s, %v", config.RootFS.DiffIDs, err)
-		}
-		inside := untar(t, layer)
-		program := inside[strings.TrimPrefix(config.Config.Entrypoint[0], "/")]
-		checkFormat(t, name, "linux/"+config.Architecture, program)
-		asks := map[string]string{"agent": "--version", "controller": "version"}[name]
-		if got := strings.TrimPrefix(output(t, config.Architecture, program, asks), "agent version "); got != "v0.2.0\n" {
-			t.Errorf("the %s in the image for %s says that it is %q", name, config.Architecture, got)
-		}
-		info, err := buildinfo.Read(bytes.NewReader(program))
-		if err != nil || len(inside) != 4 {
-			t.Fatalf("%d files in the image: %v", len(inside), err)
-		}
-		if !slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "GOARCH" && s.Value == config.Architecture }) {
-			t.Errorf("the program in the image for %s is for another processor", config.Architecture)
-		}
-	}
-	if d := cmp.Diff(arches, got); d != "" {
-		t.Error(d)
-	}
-}
-
 // What makes no release is refused before anything is built.
 func TestRefused(t *testing.T) {
 	for what, change := range map[string]func(*options){
@@ -418,6 +350,7 @@ func TestRefused(t *testing.T) {
 		"a quote":          func(o *options) { o.BaseURL = "https://a/'; rm -rf" },
 		"unknown platform": func(o *options) { o.Platforms = "linux/amd64,plan9/amd64" },
 		"no date":          func(o *options) { o.Date = "yesterday" },
+		"no previous key":  func(o *options) { o.PreviousKeyFile = o.KeyFile }, // the private one
 	} {
 		o := testOptions(t, root)
 		change(o)
@@ -425,15 +358,25 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: no error", what)
 		}
 	}
-	// A directory with something else is not emptied.
+	// A directory with something else is not emptied, and neither is that of the releases before.
+	for _, name := range []string{"photos", "videos", "channels"} {
+		o := testOptions(t, root)
+		if err := os.MkdirAll(filepath.Join(o.Out, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if name == "channels" {
+			o.Previous = o.Out + "/."
+		}
+		if err := o.run(t.Context()); err == nil {
+			t.Errorf("a directory with %s is used", name)
+		}
+		if _, err := os.Stat(filepath.Join(o.Out, name)); err != nil {
+			t.Error(err)
+		}
+	}
 	o := testOptions(t, root)
-	if err := os.MkdirAll(filepath.Join(o.Out, "photos"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.run(context.Background()); err == nil {
-		t.Error("a directory of other things is used")
-	}
-	if _, err := os.Stat(filepath.Join(o.Out, "photos")); err != nil {
-		t.Error(err)
+	o.Previous = o.Out // which is not there
+	if err := o.run(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("releases before that are nowhere: %v", err)
 	}
 }

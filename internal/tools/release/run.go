@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/underlane/underlane/internal/rundir"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/release"
@@ -23,6 +25,10 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.check(ctx); err != nil {
 		return err
 	}
+	if err := o.previously(); err != nil {
+		return err
+	}
+	unix.Umask(0o022) // what a server has is for everybody
 	// What of the chart is made here is what the released programs make.
 	version.Version, version.Channel = o.Version, o.Channel
 	if err := o.empty(); err != nil {
@@ -64,9 +70,9 @@ func (o *options) empty() error {
 		return err
 	}
 	for _, e := range entries {
-		switch name := e.Name(); {
-		case name == "install.sh", name == "channels", name == "charts", strings.HasPrefix(name, "v"):
-		default:
+		name := e.Name()
+		_, err := release.ChannelOf(name)
+		if err != nil && name != "install.sh" && name != "channels" && name != "charts" {
 			return fmt.Errorf("%s has %s, which is of no release: name another directory", o.Out, name)
 		}
 	}

@@ -52,7 +52,11 @@ func Of(ctx context.Context, channel string) (release.Channel, error) {
 	if err != nil {
 		return release.Channel{}, err
 	}
-	if err := release.Verify(version.PublicKey, text, signature); err != nil {
+	err = release.Verify(version.PublicKey, text, signature)
+	if errors.Is(err, release.ErrSignature) {
+		err = fmt.Errorf("%w, or the key has been replaced since %s, which docs/releases.md would say: then %s", err, version.Version, Hint(channel))
+	}
+	if err != nil {
 		return release.Channel{}, fmt.Errorf("%s: %w", address, err)
 	}
 	return release.ParseChannel(channel, text)
