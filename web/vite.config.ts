@@ -4,19 +4,43 @@ import { fileURLToPath } from 'node:url';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig, type Plugin } from 'vite';
 
-/** The licences of what is in the bundle go with it. */
-function licences(): Plugin {
-  const of = ['svelte/LICENSE.md', 'uplot/LICENSE', '@dagrejs/dagre/LICENSE', '@dagrejs/graphlib/LICENSE'];
+const here = fileURLToPath(new URL('.', import.meta.url));
+
+/** The packages of which something is in the bundle, or in that of the worker. */
+const bundled = new Set<string>();
+
+/** Notes the packages of a bundle: those of modules of which some code is left. */
+function packages(): Plugin {
   return {
-    name: 'licences',
-    generateBundle() {
-      const text = of.map((f) => `${f.slice(0, f.lastIndexOf('/'))}\n\n${readFileSync(fileURLToPath(new URL(`node_modules/${f}`, import.meta.url)), 'utf8').trim()}\n`);
-      this.emitFile({ type: 'asset', fileName: 'assets/licences.txt', source: text.join('\n----\n\n') });
+    name: 'packages',
+    generateBundle(_, bundle) {
+      for (const chunk of Object.values(bundle)) {
+        if (chunk.type !== 'chunk') continue;
+        for (const [id, module] of Object.entries(chunk.modules)) {
+          const path = id.split('node_modules/')[1];
+          if (path && module.code) bundled.add(path.split('/').slice(0, path.startsWith('@') ? 2 : 1).join('/'));
+        }
+      }
     },
   };
 }
 
-const here = fileURLToPath(new URL('.', import.meta.url));
+/** The licences of what is in the bundle go with it. The SBOMs of a release name these packages. */
+function licences(): Plugin {
+  return {
+    name: 'licences',
+    generateBundle() {
+      if (bundled.has('@dagrejs/dagre')) bundled.add('@dagrejs/graphlib'); // which is in its file
+      const text = [...bundled].sort().map((name) => {
+        const dir = `${here}node_modules/${name}/`;
+        const file = readdirSync(dir).find((f) => /^licen[cs]e(\.md|\.txt)?$/i.test(f));
+        if (!file) throw new Error(`${name} is in the bundle, and has no file of its licence`);
+        return `${name} ${JSON.parse(readFileSync(`${dir}package.json`, 'utf8')).version}\n\n${readFileSync(dir + file, 'utf8').trim()}\n`;
+      });
+      this.emitFile({ type: 'asset', fileName: 'assets/licences.txt', source: text.join('\n----\n\n') });
+    },
+  };
+}
 
 /** All that the bundle is made of, but for node_modules, which the lock file says. */
 function sources(): string[] {
@@ -44,7 +68,7 @@ function stamp(): Plugin {
 const names = { entryFileNames: 'assets/[name].js', chunkFileNames: 'assets/[name].js', assetFileNames: 'assets/[name][extname]' };
 
 export default defineConfig({
-  plugins: [svelte(), licences(), stamp()],
+  plugins: [svelte(), packages(), licences(), stamp()],
   build: {
     outDir: '../pkg/dashboard/dist',
     emptyOutDir: true,
@@ -54,7 +78,7 @@ export default defineConfig({
     cssCodeSplit: false,
     rolldownOptions: { input: { app: fileURLToPath(new URL('index.html', import.meta.url)) }, output: names },
   },
-  worker: { format: 'es', rolldownOptions: { output: names } },
+  worker: { format: 'es', plugins: () => [packages()], rolldownOptions: { output: names } },
   server: { host: '127.0.0.1', proxy: { '/api': 'http://127.0.0.1:8084', '/about.json': 'http://127.0.0.1:8084' } },
   test: { include: ['src/**/*.test.ts'] },
 } as Parameters<typeof defineConfig>[0]);
