@@ -75,7 +75,7 @@ var attacks = []attack{
 	{name: "peer/shared-data-1", what: "on a shared connection of HTTP/1: DATA of 1 byte", do: "muxData1", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
 	{name: "peer/shared-settings", what: "on a shared connection of HTTP/1: SETTINGS that change the windows of 60 streams", do: "muxSettings", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
 	{name: "peer/shared-ping", what: "on a shared connection of HTTP/1: PING", do: "muxPing", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
-	{name: "peer/streams-reset", what: "on a shared connection of opaque ones: streams that are opened and reset", do: "streamsReset", from: "insider", cert: "peer", alpn: mtls.ALPNStreams, to: web, conns: 4, short: 2, lasts: 8 * time.Second},
+	{name: "peer/streams-reset", what: "on a shared connection of opaque ones: streams that are opened and reset", do: "streamsReset", from: "insider", cert: "peer", alpn: mtls.ALPNStreams, to: web, conns: 4},
 	{name: "peer/streams-unread", what: "on a shared connection of opaque ones: streams whose bytes are not read, each reset 60 later", do: "streamsUnread", from: "insider", cert: "peer", alpn: mtls.ALPNStreams, to: web, conns: 4},
 	{name: "peer/streams-window-1", what: "on a shared connection of opaque ones: 60 streams with windows of 1 byte", do: "streamsWindow1", from: "insider", cert: "peer", alpn: mtls.ALPNStreams, to: web, conns: 4},
 	{name: "peer/streams-data-1", what: "on a shared connection of opaque ones: DATA of 1 byte", do: "streamsData1", from: "insider", cert: "peer", alpn: mtls.ALPNStreams, to: web, conns: 4},
