@@ -13,6 +13,7 @@ var layers = map[string]int{
 	"pkg/dnsname":   3,
 	"pkg/figures":   3,
 	"pkg/histogram": 0,
+	"pkg/monotime":  0,
 	"pkg/pmap":      0,
 	"pkg/slots":     0,
 	"pkg/l7proxy":   3,

@@ -32,6 +32,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/underlane/underlane/pkg/monotime"
 )
 
 const (
@@ -50,10 +52,8 @@ const (
 	debt   = 10 * time.Millisecond
 )
 
-var started = time.Now()
-
-// now is the time in nanoseconds since a fixed moment.
-func now() int64 { return int64(time.Since(started)) }
+// now is monotime.Now, in nanoseconds.
+func now() int64 { return int64(monotime.Now()) }
 
 // Scheduler has the slots, and the accounts of those that wait for one. Its methods are
 // safe for concurrent use.

@@ -1,6 +1,11 @@
 package fairshare
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/monotime"
+)
 
 // Task is a goroutine that works for an account. The zero value and the nil Task have no
 // account: they never wait. One goroutine uses a Task at a time. If a second one uses it by
@@ -60,11 +65,30 @@ func (t *Task) Resume() {
 	t.running.Store(true)
 	switch {
 	case !s.gated.Load():
-		t.slot.Store(none)
+		if t.slot.Load() != none { // a write takes longer
+			t.slot.Store(none)
+		}
 		t.began.Store(now())
 	case s.waiting.Load() != 0 || !s.take(t):
 		s.wait(t)
 	}
+}
+
+// Began returns when the task began to work last, by monotime.Now; 0: it never has.
+func (t *Task) Began() time.Duration {
+	if t == nil {
+		return 0
+	}
+	return time.Duration(t.began.Load())
+}
+
+// Woken returns when the task began to work after a wait, by monotime.Now. before is what Began has
+// returned before the wait. It reads the clock only if the task has not waited.
+func (t *Task) Woken(before time.Duration) time.Duration {
+	if at := t.Began(); at != before {
+		return at
+	}
+	return monotime.Now()
 }
 
 // mayGoOn reports whether a running task may continue with what it has. A task without a

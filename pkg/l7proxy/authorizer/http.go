@@ -13,6 +13,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/monotime"
 )
 
 // firstRead is enough for most answers, in bytes.
@@ -23,7 +24,7 @@ var errAnswer = mesh.Fail(mesh.ReasonBadResponse, errors.New("the authorizer's a
 // request asks by a request of HTTP/1.
 func (k *Asker) request(ctx context.Context, q *Question, a *endpoints.Attempt) (extauth.Answer, error) {
 	for {
-		up := k.Pool.IdleHTTP1(&a.Endpoint, client{q}, false)
+		up := k.Pool.IdleHTTP1(&a.Endpoint, client{q}, false, new(upstream.IdleLists))
 		if up == nil {
 			var err error
 			if up, err = k.Pool.DialHTTP1(ctx, &a.Endpoint, client{q}); err != nil {
@@ -172,5 +173,5 @@ func (x *exchange) release(pool *upstream.Pool) {
 		return
 	}
 	_ = x.up.SetDeadline(time.Time{})
-	pool.Keep(x.up)
+	pool.Keep(x.up, monotime.Now())
 }

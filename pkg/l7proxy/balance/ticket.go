@@ -1,6 +1,10 @@
 package balance
 
-import "time"
+import (
+	"time"
+
+	"github.com/underlane/underlane/pkg/monotime"
+)
 
 // Ticket is a request, or a connection, that Pick gave to an endpoint. It ends with
 // Done. The zero value is no ticket.
@@ -28,12 +32,5 @@ type Outcome struct {
 	Result  Result
 }
 
-// started is a second in the past, so that Now is always above zero.
-var started = time.Now().Add(-time.Second)
-
-// Now is the monotonic time since the process started. Pass it as now to the methods of
-// Balancer.
-func Now() time.Duration { return time.Since(started) }
-
-// At returns what Now has returned at t, a time that has a monotonic reading.
-func At(t time.Time) time.Duration { return t.Sub(started) }
+// Now is monotime.Now. Pass it as now to the methods of Balancer.
+func Now() time.Duration { return monotime.Now() }

@@ -29,9 +29,9 @@ type Attempt struct {
 	balancer *balance.Balancer // nil: no balancer has chosen the endpoint
 	ticket   balance.Ticket
 	outcome  balance.Outcome
-	sent     time.Duration // when the endpoint got the request, at the earliest; by balance.Now
+	sent     time.Duration // when the endpoint got the request, at the earliest; by monotime.Now
 	why      mesh.Reason   // of a failure
-	heard    time.Duration // when outcome was set; by balance.Now
+	heard    time.Duration // when outcome was set; by monotime.Now
 }
 
 // SetEndpoint sets the attempt to an endpoint that no balancer chose.
@@ -60,12 +60,28 @@ func (a *Attempt) Dialled() {
 	}
 }
 
+// Chosen returns when a balancer has chosen the endpoint, by monotime.Now, or when a connection to
+// it was made after that; 0: none has.
+func (a *Attempt) Chosen() time.Duration {
+	if a.balancer == nil {
+		return 0
+	}
+	return a.sent
+}
+
 // Answered records the status of the final response, whose head came now.
 func (a *Attempt) Answered(status int) {
+	if a.balancer != nil {
+		a.AnsweredAt(status, balance.Now())
+	}
+}
+
+// AnsweredAt is Answered for a head that came at a time in the past, by monotime.Now.
+func (a *Attempt) AnsweredAt(status int, at time.Duration) {
 	if a.balancer == nil {
 		return
 	}
-	a.heard = balance.Now()
+	a.heard = max(at, a.sent)
 	a.outcome = balance.Outcome{Latency: a.heard - a.sent, Result: balance.Success}
 	if status >= http.StatusInternalServerError {
 		a.outcome.Result = balance.Failure

@@ -93,10 +93,12 @@ type sender struct {
 
 	x               request.Exchange
 	first           endpoints.Attempt
+	idle            upstream.IdleLists
 	tried           request.Tried
 	plan            request.Plan
-	deadline        time.Time // of the whole exchange; zero: none
-	attemptDeadline time.Time // of the current attempt; zero: none
+	waitedFrom      time.Duration // what Task.Began has returned before the request was sent
+	deadline        time.Time     // of the whole exchange; zero: none
+	attemptDeadline time.Time     // of the current attempt; zero: none
 	retry           retryState
 	mirror          mirrorRequest
 	interim         bool // an interim response was forwarded, so that out is not the request any more
@@ -153,6 +155,7 @@ func (r *Driver) RefuseLate(s *request.Session, buf *[]byte) {
 // exchange carries one request and its response. It reports whether the client's
 // connection can carry another.
 func (d *session) exchange() bool {
+	before := d.s.Task.Began()
 	n, err := d.readRequest()
 	if err != nil {
 		return d.refuseRequest(err)
@@ -160,7 +163,7 @@ func (d *session) exchange() bool {
 	defer d.dropWaiting()
 	d.upload = nil
 	kind := d.req.Kind()
-	d.begin(kind)
+	d.begin(kind, d.s.Task.Woken(before))
 	if d.req.BindsConnection() {
 		d.s.BindLogin(d.s.RouteRandom())
 	}
@@ -271,9 +274,9 @@ func (d *session) forward(kind http1.Kind, keep bool) bool {
 	}
 	attempt.Failed(end.Reason)
 	end.RequestLen = uint64(d.body.Payload())
-	d.x.End(end)
+	at := d.x.End(end)
 	d.over()
-	d.release(up, reuse)
+	d.release(up, reuse, at)
 	d.mirrorBody(kind)
 	return keep
 }
@@ -285,7 +288,8 @@ func mayConnectAgain(s *request.Session, why mesh.Reason) bool {
 	return why == mesh.ReasonNoIdentity && s.Paired()
 }
 
-func (d *session) begin(kind http1.Kind) {
+// begin begins an exchange, whose request came at at.
+func (d *session) begin(kind http1.Kind, at time.Duration) {
 	d.exchanges++
 	line := request.Line{Protocol: "http1", GRPC: kind&http1.KindGRPC != 0, Scheme: "http"}
 	if d.s.Observes() {
@@ -301,6 +305,6 @@ func (d *session) begin(kind http1.Kind) {
 	} else {
 		line.Untold = true
 	}
-	d.x.Begin(d.s, d.exchanges, line)
+	d.x.BeginAt(d.s, d.exchanges, line, at)
 	d.x.Head1(&d.req)
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/monotime"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -99,7 +101,7 @@ func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, mes
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	up := s.IdleHTTP1(a, false)
+	up := s.IdleHTTP1(a, false, new(upstream.IdleLists))
 	if up == nil {
 		var err error
 		if up, err = s.DialHTTP1(ctx, a); err != nil {
@@ -129,7 +131,7 @@ func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, mes
 	}
 	up.ReadsInTurn(nil)
 	up.WritesInTurn(nil)
-	s.Upstream.Keep(up)
+	s.Upstream.Keep(up, monotime.Now())
 	return nil
 }
 

@@ -3,6 +3,7 @@ package h1
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -16,10 +17,11 @@ import (
 type head struct {
 	up     *appConn
 	pump   *pump
-	length int         // of the head, which is at the start of up.In
-	reason mesh.Reason // why there is no response; ReasonNone: there is one
-	cut    bool        // with reason: reading failed, rather than the endpoint ended its side
-	err    error       // why the request could not be sent; up is nil then
+	length int           // of the head, which is at the start of up.In
+	heard  time.Duration // when the head came, by monotime.Now
+	reason mesh.Reason   // why there is no response; ReasonNone: there is one
+	cut    bool          // with reason: reading failed, rather than the endpoint ended its side
+	err    error         // why the request could not be sent; up is nil then
 	// neverSent, with reason: up had ended before a byte of the request was sent.
 	neverSent bool
 	// unreached is why the request may be sent to another endpoint: no application has
@@ -81,7 +83,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		d.dropRequest()
 	}
 	d.x.Head1(&d.resp)
-	d.x.Response(d.resp.Status())
+	d.x.ResponseAt(d.resp.Status(), h.heard)
 	body := d.x.Body1(&d.resp)
 	if body.Kind() == http1.BodyTunnel {
 		*keep = false

@@ -11,6 +11,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/monotime"
 	"github.com/underlane/underlane/pkg/retry"
 )
 
@@ -87,7 +88,8 @@ func (d *sender) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	}
 	miss := d.missed(a, h, kind)
 	if h.reason == mesh.ReasonNone {
-		a.Answered(d.resp.Status())
+		h.heard = d.s.Task.Woken(d.waitedFrom)
+		a.AnsweredAt(d.resp.Status(), h.heard)
 		a.Failed(miss.Reason)
 	}
 	switch {
@@ -172,7 +174,7 @@ func (d *sender) abandon(h head) {
 		n, _, err := body.Next(h.up.In[h.length:])
 		if err == nil && body.Done() {
 			h.up.In = h.up.In[h.length+n:]
-			d.release(h.up, true)
+			d.release(h.up, true, monotime.Now())
 			return
 		}
 	}

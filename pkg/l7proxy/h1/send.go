@@ -3,6 +3,7 @@ package h1
 import (
 	"errors"
 	"os"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
@@ -46,7 +47,12 @@ func (d *sender) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if held && up.Reused {
 			up.Hold(d.onSent)
 		}
-		d.x.Sent(&a.Took)
+		if at := a.Chosen(); at > 0 && up.Reused { // a moment ago
+			d.x.SentAt(&a.Took, at)
+		} else {
+			d.x.Sent(&a.Took)
+		}
+		d.waitedFrom = d.s.Task.Began()
 		_, err = up.Write(d.out)
 		if err == nil && body.Done() && !up.Held() {
 			d.sent()
@@ -114,7 +120,7 @@ func (d *sender) acquire(a *endpoints.Attempt, held bool) (*appConn, error) {
 		up.Reused, up.In = true, nil
 		return up, nil
 	}
-	up := d.s.IdleHTTP1(a, held)
+	up := d.s.IdleHTTP1(a, held, &d.idle)
 	if up == nil {
 		ctx, cancel := d.dialContext()
 		defer cancel()
@@ -132,8 +138,8 @@ func (d *sender) acquire(a *endpoints.Attempt, held bool) (*appConn, error) {
 
 // release returns a connection to the pool or to the session if reuse is set, and closes
 // it otherwise. The caller has called endWait, after which nothing else closes or resets
-// the connection.
-func (d *sender) release(up *appConn, reuse bool) {
+// the connection. at is now, by monotime.Now.
+func (d *sender) release(up *appConn, reuse bool, at time.Duration) {
 	reuse = reuse && !d.halfClosed()
 	d.unlimit(up)
 	if d.s.HasLogin() {
@@ -145,7 +151,7 @@ func (d *sender) release(up *appConn, reuse bool) {
 	case up.Key.Session == 0:
 		up.ReadsInTurn(nil)
 		up.WritesInTurn(nil)
-		d.s.Upstream.Keep(up)
+		d.s.Upstream.Keep(up, at)
 	default:
 		d.keepPrivate(up)
 	}

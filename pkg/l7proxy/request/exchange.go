@@ -7,6 +7,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/monotime"
 	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/tap"
@@ -35,6 +36,7 @@ type timing struct {
 	session *Session // nil: the exchange is not reported, or has ended
 	event   tap.Event
 	began   time.Time
+	at      time.Duration // the same by monotime.Now
 	since   time.Duration // when phase began, counted from began
 	phase   phase
 }
@@ -55,7 +57,12 @@ type Line struct {
 
 // Begin starts an exchange: stream is unique within the session.
 func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
-	x.session, x.began, x.shown, x.said = s, time.Now(), false, mesh.ReasonNone
+	x.BeginAt(s, stream, line, monotime.Now())
+}
+
+// BeginAt is Begin for a request that came at a time in the past, by monotime.Now.
+func (x *Exchange) BeginAt(s *Session, stream uint64, line Line, at time.Duration) {
+	x.session, x.began, x.at, x.shown, x.said = s, monotime.Time(at), at, false, mesh.ReasonNone
 	x.phase, x.since, x.next = queued, 0, 0
 	x.event = tap.Event{
 		Direction: s.Direction,
@@ -119,8 +126,11 @@ func (x *Exchange) show() {
 }
 
 // Response records the status of the response's head (not of interim ones).
-func (x *Exchange) Response(status int) {
-	now := time.Since(x.began)
+func (x *Exchange) Response(status int) { x.ResponseAt(status, monotime.Now()) }
+
+// ResponseAt is Response for a head that came at a time in the past, by monotime.Now.
+func (x *Exchange) ResponseAt(status int, at time.Duration) {
+	now := max(at-x.at, x.since)
 	x.enter(responding, now)
 	x.event.Status = status
 	x.event.Latency = now
@@ -146,10 +156,10 @@ type End struct {
 	RequestLen, ResponseLen uint64 // body bytes
 }
 
-// End ends the exchange and reports it to tap.
-func (x *Exchange) End(end End) {
+// End ends the exchange and reports it to tap. It returns the time, by monotime.Now.
+func (x *Exchange) End(end End) (at time.Duration) {
 	x.show()
-	now := time.Since(x.began)
+	now := x.elapsed()
 	x.enter(responding, now)
 	e := &x.event
 	if x.session != nil {
@@ -172,6 +182,7 @@ func (x *Exchange) End(end End) {
 	}
 	x.emit(tap.ResponseEnd, x.began.Add(now))
 	x.session = nil
+	return x.at + now
 }
 
 func (x *Exchange) emit(kind tap.Kind, at time.Time) {

@@ -222,9 +222,10 @@ func (s *Session) DialOpaque(ctx context.Context, a *endpoints.Attempt) (conn.Co
 }
 
 // IdleHTTP1 returns an idle pooled connection to the chosen endpoint for one HTTP/1
-// exchange, or nil if there is none. held is that of upstream.HTTP1Conn.Open.
-func (s *Session) IdleHTTP1(a *endpoints.Attempt, held bool) *upstream.HTTP1Conn {
-	c := s.Upstream.IdleHTTP1(&a.Endpoint, &s.Connection, held)
+// exchange, or nil if there is none. held is that of upstream.HTTP1Conn.Open. last is the
+// caller's.
+func (s *Session) IdleHTTP1(a *endpoints.Attempt, held bool, last *upstream.IdleLists) *upstream.HTTP1Conn {
+	c := s.Upstream.IdleHTTP1(&a.Endpoint, &s.Connection, held, last)
 	if c != nil {
 		s.Quota.Settle()
 	}

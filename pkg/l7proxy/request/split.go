@@ -3,8 +3,8 @@ package request
 import (
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/monotime"
 )
 
 // phase is what an exchange waits for. All of its time is in one of the parts of
@@ -21,13 +21,16 @@ const (
 // Began returns the time when the exchange began.
 func (x *timing) Began() time.Time { return x.began }
 
+// elapsed returns the time since the exchange began.
+func (x *timing) elapsed() time.Duration { return monotime.Now() - x.at }
+
 // Elapsed returns the time since the request began, for Attempted. It is 0, and reads no
 // clock, if the request is not sampled.
 func (x *timing) Elapsed() time.Duration {
 	if x.event.Trace == nil {
 		return 0
 	}
-	return time.Since(x.began)
+	return x.elapsed()
 }
 
 // enter begins another phase. now is counted from began.
@@ -51,10 +54,12 @@ func (x *timing) after(took *upstream.Took, next phase) {
 	if x.session == nil {
 		return // the exchange is a mirrored copy, which is not reported, or has ended
 	}
-	now := time.Since(x.began)
+	x.afterAt(took, next, x.elapsed())
+}
+
+func (x *timing) afterAt(took *upstream.Took, next phase, now time.Duration) {
 	if took != nil && x.phase == queued && took.Began > 0 {
-		began := balance.At(x.began)
-		connect, tls := took.Within(began+x.since, began+now)
+		connect, tls := took.Within(x.at+x.since, x.at+now)
 		x.event.Split.Connect += connect
 		x.event.Split.TLS += tls
 		x.since += connect + tls // what is left is time in the queue
@@ -66,6 +71,15 @@ func (x *timing) after(took *upstream.Took, next phase) {
 // made.
 func (x *timing) Sent(took *upstream.Took) { x.after(took, sent) }
 
+// SentAt is Sent for a time in the past, by monotime.Now, if it is after what was recorded last.
+func (x *timing) SentAt(took *upstream.Took, at time.Duration) {
+	if at -= x.at; at < x.since {
+		x.Sent(took)
+	} else if x.session != nil {
+		x.afterAt(took, sent, at)
+	}
+}
+
 // Settles records that the request has a connection, and waits for its SETTINGS.
 func (x *timing) Settles(took *upstream.Took) { x.after(took, settling) }
 
@@ -76,13 +90,13 @@ func (x *timing) Waits(took *upstream.Took) { x.after(took, queued) }
 // Uploaded records that the whole request has been sent now.
 func (x *timing) Uploaded() {
 	if x.session != nil && x.phase == sent {
-		x.uploaded(time.Since(x.began))
+		x.uploaded(x.elapsed())
 	}
 }
 
-// UploadedAt is Uploaded for a time in the past, by balance.Now.
+// UploadedAt is Uploaded for a time in the past, by monotime.Now.
 func (x *timing) UploadedAt(at time.Duration) {
-	if at -= balance.At(x.began); x.session != nil && x.phase == sent && at > x.since {
+	if at -= x.at; x.session != nil && x.phase == sent && at > x.since {
 		x.uploaded(at)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -48,8 +49,8 @@ func TestPlaintextFallbackIsNotKept(t *testing.T) {
 	for status, kept := range map[string]bool{"true": true, "agent-down": false} {
 		c, _ := pooledConn(t)
 		key := Key{Source: status}
-		p.Keep(&HTTP1Conn{Conn: c, Key: key, Result: Result{TLS: status}})
-		if found := p.idle.get(key, false) != nil; found != kept {
+		p.Keep(&HTTP1Conn{Conn: c, Key: key, Result: Result{TLS: status}}, balance.Now())
+		if found := p.idle.get(&key, false, new(*idleList)) != nil; found != kept {
 			t.Errorf("tls=%s: kept %v, want %v", status, found, kept)
 		}
 	}

@@ -31,7 +31,7 @@ type HTTP1Conn struct {
 
 	raw    *rawio.Conn   // below Conn; nil: Conn is a stream of a shared connection
 	stream *mux.Stream   // Conn, if it is a stream
-	since  time.Duration // when it became idle, by balance.Now
+	since  time.Duration // when it became idle, by monotime.Now
 	list   *idleList     // the last one that it was in; nil: none. Its pool's mu guards it
 	watch  bool          // OnHangup was called
 	leg    *leg          // of raw; nil: none, or its end was reported
@@ -48,14 +48,14 @@ func (c *HTTP1Conn) Close() error {
 
 // IdleHTTP1 returns an idle connection to the endpoint, nil if there is none. It prefers a
 // dedicated one: with little traffic that costs less than a shared one, because no bytes
-// pass from one goroutine to another. held is that of HTTP1Conn.Open.
-func (p *Pool) IdleHTTP1(ep *Endpoint, client Client, held bool) *HTTP1Conn {
+// pass from one goroutine to another. held is that of HTTP1Conn.Open. last is the caller's.
+func (p *Pool) IdleHTTP1(ep *Endpoint, client Client, held bool, last *IdleLists) *HTTP1Conn {
 	if ep.Key.Session != 0 {
 		return nil
 	}
-	c := p.idle.get(ep.Key, held)
+	c := p.idle.get(&ep.Key, held, &last.dedicated)
 	if c == nil && ep.Mode == MTLS && p.mux.shares(ep.Key) {
-		c = p.idleShared.get(ep.Key, held)
+		c = p.idleShared.get(&ep.Key, held, &last.shared)
 	}
 	if c != nil {
 		c.Reused = true
@@ -102,16 +102,16 @@ func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 
 // Keep returns a connection whose exchange is complete to the pool, for other requests of
 // its key. If it was made in plaintext because no agent answered, Keep closes it: the next
-// dial finds out whether the agent is back.
-func (p *Pool) Keep(c *HTTP1Conn) {
+// dial finds out whether the agent is back. at is now, by monotime.Now.
+func (p *Pool) Keep(c *HTTP1Conn, at time.Duration) {
 	c.In = nil // its buffer is used again
 	switch {
 	case c.Result.TLS == tap.TLSAgentDown:
 		c.Close()
 	case c.stream != nil:
-		p.idleShared.put(c)
+		p.idleShared.put(c, at)
 	default:
-		p.idle.put(c)
+		p.idle.put(c, at)
 	}
 }
 

@@ -18,11 +18,17 @@ type idlePool struct {
 }
 
 // idleList has the idle connections of a key, the newest last. A connection remembers the list
-// that it came from, because to hash a Key takes longer than everything else that put does.
+// that it came from, and a user of the pool the lists that it used last (IdleLists), because to
+// hash a Key takes longer than everything else that get and put do.
 type idleList struct {
+	key   Key
 	conns []*HTTP1Conn
 	gone  bool // it is not in the pool any more
 }
+
+// IdleLists remember where a user of a Pool has found its last idle connections. The zero value
+// is ready. One goroutine at a time may use it.
+type IdleLists struct{ dedicated, shared *idleList }
 
 // Bounds of the connections that are kept idle.
 const (
@@ -31,10 +37,10 @@ const (
 )
 
 // get takes an idle connection out that is still open, nil if there is none. held is that
-// of HTTP1Conn.Open.
-func (p *idlePool) get(key Key, held bool) *HTTP1Conn {
+// of HTTP1Conn.Open. last is the list that the caller has used last, or nil; get changes it.
+func (p *idlePool) get(key *Key, held bool, last **idleList) *HTTP1Conn {
 	for {
-		c := p.newest(key)
+		c := p.newest(key, last)
 		if c == nil || c.Open(held) {
 			return c
 		}
@@ -42,24 +48,28 @@ func (p *idlePool) get(key Key, held bool) *HTTP1Conn {
 	}
 }
 
-// newest takes the newest connection of a key out, nil if there is none.
-func (p *idlePool) newest(key Key) *HTTP1Conn {
+// newest takes the newest connection of a key out, nil if there is none. last is that of get.
+func (p *idlePool) newest(key *Key, last **idleList) *HTTP1Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.lists[key]
+	list := *last
+	if list == nil || list.gone || list.key != *key {
+		list = p.lists[*key]
+		*last = list
+	}
 	if list == nil || len(list.conns) == 0 {
 		return nil
 	}
-	last := len(list.conns) - 1
-	c := list.conns[last]
-	list.conns[last] = nil
-	list.conns = list.conns[:last] // kept even if it is empty: it is used again soon
+	end := len(list.conns) - 1
+	c := list.conns[end]
+	list.conns[end] = nil
+	list.conns = list.conns[:end] // kept even if it is empty: it is used again soon
 	p.total--
 	return c
 }
 
-func (p *idlePool) put(c *HTTP1Conn) {
-	c.since = balance.Now()
+func (p *idlePool) put(c *HTTP1Conn, at time.Duration) {
+	c.since = at
 	if !p.add(c) {
 		c.Close()
 	}
@@ -78,7 +88,7 @@ func (p *idlePool) add(c *HTTP1Conn) bool {
 			if p.lists == nil {
 				p.lists = make(map[Key]*idleList)
 			}
-			list = new(idleList)
+			list = &idleList{key: c.Key}
 			p.lists[c.Key] = list
 		}
 		c.list = list

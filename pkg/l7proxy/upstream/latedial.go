@@ -89,7 +89,7 @@ func (p *Pool) dialledLate(ep *Endpoint, c *HTTP1Conn, err error, judge bool) {
 	case err == nil && ep.Key.Session != 0:
 		c.Close()
 	case err == nil:
-		p.Keep(c)
+		p.Keep(c, balance.Now())
 	case judge && !LocalFault(err) && TriesNextEndpoint(ReasonOf(err)):
 		p.OnUnreachable(ep, ReasonOf(err))
 	}
