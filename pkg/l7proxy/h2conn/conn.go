@@ -93,6 +93,7 @@ type Conn struct {
 	closed  bool      // the reader has ended, or a write failed
 	writing bool      // a goroutine writes to NC, without holding mu
 	behind  bool      // raw has a backlog
+	yields  yields    // of writers to those that may add to what they write
 	shut    bool      // this side's FIN was sent, or is about to be: nothing is written any more
 	flushed chan struct{}
 }

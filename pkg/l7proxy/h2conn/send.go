@@ -13,8 +13,8 @@ const (
 	sendMost   = 16 << 10
 	sendLarge  = 96 << 10 // of SendAll: all that the engine takes
 	sendRounds = 2
-	sendSmall  = 4 << 10 // output below this size waits a moment for more,
-	sendCrowd  = 16      // if at least so many streams are open
+	sendSmall  = 4 << 10 // output below this size may wait a moment for more,
+	sendCrowd  = 4       // if at least so many streams are open
 )
 
 // Send sends the connection's output as far as the socket takes it now, or makes the
@@ -44,12 +44,13 @@ func send(c *Conn, most int) {
 		return
 	}
 	c.writing = true
-	if n < sendSmall && c.Engine.Streams() >= sendCrowd {
-		// With so many streams, other readers are likely to be ready and to have more
-		// output for this connection. It then goes out in the same record.
+	if n < sendSmall && c.Engine.Streams() >= sendCrowd && c.yields.pays() {
+		// Other readers may be ready and have more output for this connection. It then goes
+		// out in the same record.
 		c.mu.Unlock()
 		runtime.Gosched()
 		c.mu.Lock()
+		c.yields.paid(c.Engine.OutputLen() > n)
 	}
 	var err error
 	for range sendRounds {
