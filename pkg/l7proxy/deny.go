@@ -16,8 +16,8 @@ type denials map[*request.Session]error
 const denyTime = 250 * time.Millisecond
 
 // deny ends the requests under way on sessions, as refused ones end: with the reason, where
-// nothing of the response was sent. It cuts the connections then; one without a request at once.
-// It does not wait.
+// nothing of the response was sent. It cuts the connections then; one of HTTP/1 without a request
+// at once. It does not wait.
 func (p *Proxy) deny(denied denials) {
 	if len(denied) == 0 {
 		return
@@ -40,7 +40,10 @@ func (p *Proxy) deny(denied denials) {
 			p.cut.Add(uint64(cut))
 			p.revoked.Add(1)
 			p.Log.Debug("connection cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original, "requests", cut, "cause", err)
-			if cut == 0 {
+			switch {
+			case s.EndClient != nil: // of HTTP/2: no further request comes, and one that is just coming is refused
+				s.EndClient()
+			case cut == 0:
 				s.Revoke(mesh.ReasonPolicyDenied)
 				continue
 			}
