@@ -19,145 +19,6 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// Ports of the two applications that write down what arrives.
-const (
-	rawPort = 8081 // the bytes of HTTP/1, whatever they are
-	h2Port  = 8082 // requests that Go's server has understood
-)
-
-// attacked is a set of rules by which only requests to the host ok.example below /public are let in, or
-// those with a token.
-type attacked struct {
-	rules string
-	to    string // the host part of the address
-	token string // a field of what is let in
-}
-
-const attackedService = `---
-apiVersion: v1
-kind: Service
-metadata: {name: asked, namespace: default}
-spec: {selector: {app: server}, ports: [{name: raw, port: 8081}, {name: h2, port: 8082}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: authorizer, namespace: default}
-spec: {selector: {app: authorizer}, ports: [{port: 80, targetPort: 8080}]}
-`
-
-// attackedPorts has a manifest for each port.
-func attackedPorts(format string) (out string) {
-	for _, port := range []int{rawPort, h2Port} {
-		out += strings.ReplaceAll(format, "PORT", fmt.Sprint(port))
-	}
-	return out
-}
-
-var attackedRules = map[string]attacked{
-	"egress": {to: "203.0.113.7", rules: fmt.Sprintf(egressNetwork, "default", "Deny") + attackedPorts(`---
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: attacked-PORT, namespace: default}
-spec:
-  hostnames: [ok.example]
-  parentRefs: [{group: policy.linkerd.io, kind: EgressNetwork, name: all, port: PORT}]
-  rules: [{matches: [{path: {value: /public}}]}]
-`)},
-	"external": {to: "asked.default", token: "good", rules: attackedPorts(`---
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: attacked-PORT, namespace: default}
-spec:
-  parentRefs: [{group: "", kind: Service, name: asked, port: PORT}]
-  rules:
-    - filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, grpc: {}, backendRef: {name: authorizer, port: 80}}}]
-      backendRefs: [{name: asked, port: PORT}]
-`)},
-}
-
-// attacksHTTP1 are bytes that a client sends, in pieces. Each has "admin" or "secret" in what must not arrive.
-func attacksHTTP1() map[string][]string {
-	const rest = " HTTP/1.1\r\nHost: ok.example\r\nX-Secret: 1\r\n\r\n"
-	get := func(target string) []string { return []string{"GET " + target + rest} }
-	host := func(host string) []string {
-		return []string{"GET /public/../admin HTTP/1.1\r\nHost: " + host + "\r\nX-Secret: 1\r\n\r\n"}
-	}
-	var slowly []string
-	for _, b := range []byte("GET /admin" + rest) {
-		slowly = append(slowly, string(b))
-	}
-	return map[string][]string{
-		"plain": get("/admin"), "two slashes": get("//admin"), "dots": get("/public/../admin"), "encoded dots": get("/public/%2e%2e/admin"),
-		"encoded slash": get("/public%2f..%2fadmin"), "encoded slash first": get("/%2fadmin"), "encoded letters": get("/%61dmin"), "twice encoded dots": get("/public/%252e%252e/../../admin"),
-		"backslash": get(`/public/..\admin`), "parameters": get("/public/..;/admin"), "parameters with a value": get("/public/..;x=1/admin"), "a parameter": get("/admin;x"),
-		"absolute": get("http://ok.example/admin"), "absolute, another host": get("http://admin.example/admin"), "absolute, upper case": get("HTTP://OK.EXAMPLE:80/admin"),
-		"absolute, a user": get("http://ok.example@admin.example/admin"), "a fragment": get("/admin#/public/"), "a query": get("/admin?/public/"), "no slash": get("admin"), "a star": get("*admin"),
-		"upper-case host": host("ADMIN.EXAMPLE"), "a dot after the host": host("admin.example."), "a port": host("admin.example:80"), "a space after the host": host("admin.example "), "no host": host(""),
-		"two hosts":               {"GET /admin HTTP/1.1\r\nHost: ok.example\r\nHost: admin.example\r\n\r\n"},
-		"two hosts, reverse":      {"GET /admin HTTP/1.1\r\nHost: admin.example\r\nHost: ok.example\r\n\r\n"},
-		"a host with a space":     {"GET /admin HTTP/1.1\r\nHost : ok.example\r\nX-Secret: 1\r\n\r\n"},
-		"a folded host":           {"GET /admin HTTP/1.1\r\nX-A: b\r\n Host: ok.example\r\nX-Secret: 1\r\n\r\n"},
-		"HTTP/1.0":                {"GET /admin HTTP/1.0\r\nX-Secret: 1\r\n\r\n"},
-		"HTTP/0.9":                {"GET /admin\r\n"},
-		"HTTP/2.0":                {"GET /admin HTTP/2.0\r\nHost: ok.example\r\nX-Secret: 1\r\n\r\n"},
-		"HTTP/1.2":                {"GET /admin HTTP/1.2\r\nHost: ok.example\r\nX-Secret: 1\r\n\r\n"},
-		"an empty line first":     {"\r\nGET /admin" + rest},
-		"a space first":           {" GET /admin" + rest},
-		"LF alone":                {"GET /admin HTTP/1.1\nHost: ok.example\nX-Secret: 1\n\n"},
-		"two spaces":              {"GET  /admin" + rest},
-		"a tab":                   {"GET\t/admin" + rest},
-		"a method in lower case":  {"get /admin" + rest},
-		"an unknown method":       {"FOO /admin" + rest},
-		"CONNECT":                 {"CONNECT admin.example:80 HTTP/1.1\r\nHost: ok.example\r\nX-Secret: 1\r\n\r\n"},
-		"OPTIONS of another host": {"OPTIONS * HTTP/1.1\r\nHost: admin.example\r\nX-Secret: 1\r\n\r\n"},
-		"byte by byte":            slowly,
-		"pipelined":               {"GET /public/a HTTP/1.1\r\nHost: ok.example\r\n\r\nGET /admin" + rest},
-		"behind a body":           {"POST /public/a HTTP/1.1\r\nHost: ok.example\r\nContent-Length: 3\r\n\r\nabcGET /admin" + rest},
-		"behind chunks":           {"POST /public/a HTTP/1.1\r\nHost: ok.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /admin" + rest},
-		"two lengths":             {"POST /public/a HTTP/1.1\r\nHost: ok.example\r\nContent-Length: 3\r\nContent-Length: 0\r\n\r\nGET /admin" + rest},
-		"length and chunks":       {"POST /public/a HTTP/1.1\r\nHost: ok.example\r\nContent-Length: 300\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /admin" + rest},
-		"odd chunks":              {"POST /public/a HTTP/1.1\r\nHost: ok.example\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\nGET /admin" + rest},
-		"upgrade to h2c":          {"GET /admin HTTP/1.1\r\nHost: ok.example\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nX-Secret: 1\r\n\r\n"},
-		"WebSocket":               {"GET /admin HTTP/1.1\r\nHost: ok.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Secret: 1\r\n\r\n"},
-		"gRPC-web":                {"POST /admin HTTP/1.1\r\nHost: ok.example\r\nContent-Type: application/grpc-web\r\nContent-Length: 0\r\nX-Secret: 1\r\n\r\n"},
-		"PROXY 1":                 {"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /admin" + rest},
-		"PROXY 2":                 {"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00GET /admin" + rest},
-		"HTTP/2 that is none":     {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET /admin" + rest},
-		"half of HTTP/2":          {"PRI * HTTP/2.0\r\n", "\r\nadmin"},
-		"opaque":                  {"\x00\x01admin secret\n"},
-		"a line":                  {"\r\n", "admin"},
-		"TLS that is none":        {"\x16\x03\x01\x00\x05admin"},
-	}
-}
-
-// attacksHTTP2 are the fields of a request.
-func attacksHTTP2() map[string][][2]string {
-	path := func(path string) [][2]string {
-		return [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", path}, {"x-secret", "1"}}
-	}
-	host := func(fields ...[2]string) [][2]string {
-		return append([][2]string{{":method", "GET"}, {":scheme", "http"}, {":path", "/admin"}, {"x-secret", "1"}}, fields...)
-	}
-	return map[string][][2]string{
-		"plain": path("/admin"), "two slashes": path("//admin"), "dots": path("/public/../admin"), "encoded dots": path("/public/%2e%2e/admin"), "encoded slash": path("/public%2f..%2fadmin"),
-		"encoded letters": path("/%61dmin"), "backslash": path(`/public/..\admin`), "parameters": path("/public/..;/admin"), "a parameter": path("/admin;x"), "no slash": path("admin"), "a star": path("*"),
-		"absolute": path("http://ok.example/admin"), "a fragment": path("/admin#/public/"), "a query": path("/admin?/public/"), "empty": path(""), "a space": path("/admin /public/"), "a line": path("/admin\r\nx: y"),
-		"upper-case host": host([2]string{":authority", "ADMIN.EXAMPLE"}), "a dot after the host": host([2]string{":authority", "admin.example."}), "a port": host([2]string{":authority", "admin.example:80"}),
-		"no host": host(), "an empty host": host([2]string{":authority", ""}), "a user": host([2]string{":authority", "ok.example@admin.example"}),
-		"two hosts":      host([2]string{":authority", "ok.example"}, [2]string{"host", "admin.example"}),
-		"host alone":     host([2]string{"host", "admin.example"}),
-		"CONNECT":        {{":method", "CONNECT"}, {":authority", "admin.example:80"}, {"x-secret", "1"}},
-		"WebSocket":      {{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/admin"}, {"x-secret", "1"}},
-		"lower-case":     {{":method", "get"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/admin"}, {"x-secret", "1"}},
-		"another scheme": {{":method", "GET"}, {":scheme", "ftp"}, {":authority", "ok.example"}, {":path", "/admin"}, {"x-secret", "1"}},
-		"gRPC":           {{":method", "POST"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/admin"}, {"content-type", "application/grpc"}, {"te", "trailers"}, {"x-secret", "1"}},
-		"gRPC-web":       {{":method", "POST"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/admin"}, {"content-type", "application/grpc-web"}, {"x-secret", "1"}},
-		"two paths":      append(path("/public/a"), [2]string{":path", "/admin"}),
-		"a late path":    {{":method", "GET"}, {":scheme", "http"}, {":authority", "ok.example"}, {"x-secret", "1"}, {":path", "/admin"}},
-		"an upper field": append(path("/admin"), [2]string{"X-Upper", "1"}),
-	}
-}
-
 // arrivals are what an application got.
 type arrivals struct {
 	mu  sync.Mutex
@@ -184,7 +45,7 @@ func slipped(text string) bool {
 	return strings.Contains(text, "admin") || strings.Contains(text, "secret")
 }
 
-// serveRaw writes down all bytes, and answers each head.
+// serveRaw writes down all bytes, and answers each head. The path /public/ws is a WebSocket.
 func (a *arrivals) serveRaw(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -197,10 +58,12 @@ func (a *arrivals) serveRaw(l net.Listener) {
 			for {
 				n, err := c.Read(buf)
 				a.add(buf[:n])
-				for range bytes.Count(buf[:n], []byte("\r\n\r\n")) {
-					if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); err != nil {
-						return
-					}
+				answer := strings.Repeat("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", bytes.Count(buf[:n], []byte("\r\n\r\n")))
+				if bytes.Contains(buf[:n], []byte(" /public/ws ")) {
+					answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+				}
+				if _, err := io.WriteString(c, answer); err != nil {
+					return
 				}
 				if err != nil {
 					return
@@ -247,28 +110,39 @@ func (d *podDialer) attack(addr string, pieces []string) (answer string, err err
 	return string(got), err
 }
 
-func (d *podDialer) attackH2(addr string, fields [][2]string) error {
+// attackH2 makes requests on one connection, and waits until each is answered or refused. With
+// inTwo their heads are in two frames.
+func (d *podDialer) attackH2(addr string, inTwo bool, heads ...head) error {
 	c, err := d.DialContext(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	var head bytes.Buffer
-	e := hpack.NewEncoder(&head)
-	for _, f := range fields {
-		_ = e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-	}
-	var out bytes.Buffer
+	var out, block bytes.Buffer
 	out.WriteString(http2.ClientPreface)
 	w := http2.NewFramer(&out, c)
 	w.AllowIllegalWrites = true
 	_ = w.WriteSettings()
-	_ = w.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndHeaders: true, EndStream: true})
+	e := hpack.NewEncoder(&block)
+	for i, head := range heads {
+		block.Reset()
+		for _, f := range head {
+			_ = e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		id, first := uint32(2*i+1), block.Bytes()
+		if inTwo {
+			first = first[:len(first)/2]
+		}
+		_ = w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndHeaders: !inTwo, EndStream: true})
+		if inTwo {
+			_ = w.WriteContinuation(id, true, block.Bytes()[len(first):])
+		}
+	}
 	if _, err := c.Write(out.Bytes()); err != nil {
 		return nil
 	}
-	for {
+	for left := len(heads); left > 0; {
 		f, err := w.ReadFrame()
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
@@ -278,29 +152,41 @@ func (d *podDialer) attackH2(addr string, fields [][2]string) error {
 			return nil
 		}
 		switch f := f.(type) {
-		case *http2.GoAwayFrame, *http2.RSTStreamFrame:
+		case *http2.GoAwayFrame:
 			return nil
+		case *http2.RSTStreamFrame:
+			left--
 		case *http2.HeadersFrame:
 			if f.StreamEnded() {
-				return nil
+				left--
 			}
 		case *http2.DataFrame:
 			if f.StreamEnded() {
-				return nil
+				left--
 			}
 		}
 	}
+	return nil
 }
 
-// TestAttacks: whatever a client sends, in HTTP/1, HTTP/2 or as bytes, nothing arrives of what an
-// EgressNetwork refuses, or of what an external authorizer has to allow for a Service, at an
-// application of the client's node and of another. TestNothingSlipsPastRules of pkg/l7proxy attacks policies.
+// TestAttacks: whatever a client sends, in HTTP/1, HTTP/2 or as bytes, nothing arrives of what the
+// rules of each language refuse, of an EgressNetwork, or of an external authorizer, at an
+// application of the client's node and of another. What they allow arrives: requests, gRPC calls,
+// WebSockets, and opaque bytes where rules are about who connects.
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	authorizer := clientPod("authorizer", node2)
 	authorizer.Command = []string{"labtest", "authorizer"}
-	l := lab.Up(t, lab.Options{}, manifests(clientPod("far", node1), clientPod("near", node2), serverPod("server", node2), authorizer)+attackedService)
-	waitEnrolled(t, l, "default/far", "default/near", "default/server", "default/authorizer")
+	pods := map[string]podSpec{"far": clientPod("far", node1), "near": clientPod("near", node2), "friend-far": clientPod("friend-far", node1), "friend-near": clientPod("friend-near", node2)}
+	all := []podSpec{serverPod("server", node2), authorizer}
+	for name, p := range pods {
+		if p.Account = "attacker"; strings.HasPrefix(name, "friend") {
+			p.Account = "friend"
+		}
+		all = append(all, p)
+	}
+	l := lab.Up(t, lab.Options{}, manifests(all...)+attackedService)
+	waitEnrolled(t, l, "default/far", "default/near", "default/friend-far", "default/friend-near", "default/server", "default/authorizer")
 	outsideServer(t, l)
 	raw, h2 := &arrivals{}, &arrivals{}
 	go raw.serveRaw(listenIn(t, l, "server", rawPort))
@@ -315,80 +201,134 @@ func TestAttacks(t *testing.T) {
 		t.Cleanup(func() { out.Close() })
 		go serve(out)
 	}
-	clients := map[string]*podDialer{"far": dialFrom(t, l, "far"), "near": dialFrom(t, l, "near")}
-	http1, http2s := attacksHTTP1(), attacksHTTP2()
+	a := &attacking{l: l, raw: raw, h2: h2, from: map[string]*podDialer{}, http1: attacksHTTP1(), http2: attacksHTTP2()}
+	for name := range pods {
+		a.from[name] = dialFrom(t, l, name)
+	}
 	for name, rules := range attackedRules {
 		t.Run(name, func(t *testing.T) {
-			at := func(port int) string {
-				if rules.to != "" {
-					return fmt.Sprintf("%s:%d", rules.to, port)
-				}
-				return addrPort(l.Pod("server").IP(), port)
-			}
-			refused := func(want bool) {
-				t.Helper()
-				l.Eventually(patience, func() error {
-					for client, from := range clients {
-						raw.take()
-						if _, err := from.attack(at(rawPort), http1["plain"]); err != nil {
-							return err
-						}
-						h2.take()
-						if err := from.attackH2(at(h2Port), http2s["plain"]); err != nil {
-							return err
-						}
-						if got, gotH2 := !slipped(raw.take()), !slipped(h2.take()); got != want || gotH2 != want {
-							return fmt.Errorf("%s: a request of %s is refused: %v, %v, want %v", name, client, got, gotH2, want)
-						}
-					}
-					return nil
-				})
-			}
-			refused(false)
+			a.until(t, rules, false)
 			l.Apply(rules.rules)
-			refused(true)
-			for client, from := range clients {
-				var all sync.WaitGroup
-				turns := make(chan struct{}, 8)
-				do := func(attack string, f func() error) {
-					all.Go(func() {
-						turns <- struct{}{}
-						defer func() { <-turns }()
-						if err := f(); err != nil {
-							t.Errorf("%s, %s, %s: %v", name, client, attack, err)
-						}
-					})
+			a.until(t, rules, true)
+			for _, client := range []string{"far", "near"} {
+				a.attack(t, rules, client)
+				if rules.friends {
+					client = "friend-" + client
 				}
-				for attack, pieces := range http1 {
-					do(attack, func() error { _, err := from.attack(at(rawPort), pieces); return err })
-				}
-				for attack, fields := range http2s {
-					do("HTTP/2, "+attack, func() error { return from.attackH2(at(h2Port), fields) })
-				}
-				all.Wait()
-				if got := raw.take(); slipped(got) {
-					t.Errorf("%s, %s: the application got %q", name, client, got)
-				}
-				if got := h2.take(); slipped(got) {
-					t.Errorf("%s, %s: the application of HTTP/2 got %q", name, client, got)
-				}
-				// What is allowed arrives.
-				field := ""
-				if rules.token != "" {
-					field = "X-Token: " + rules.token + "\r\n"
-				}
-				if answer, err := from.attack(at(rawPort), []string{"GET /public/a HTTP/1.1\r\nHost: ok.example\r\nConnection: close\r\n" + field + "\r\n"}); err != nil || !strings.Contains(raw.take(), "GET /public/a ") {
-					t.Errorf("%s, %s: what is allowed: %q, %v", name, client, answer, err)
-				}
-				head := [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/public/a"}}
-				if rules.token != "" {
-					head = append(head, [2]string{"x-token", rules.token})
-				}
-				if err := from.attackH2(at(h2Port), head); err != nil || !strings.Contains(h2.take(), "GET ok.example /public/a ") {
-					t.Errorf("%s, %s, HTTP/2: what is allowed does not arrive: %v", name, client, err)
-				}
+				a.allowed(t, rules, client)
 			}
 			l.Delete(rules.rules)
 		})
+	}
+}
+
+// attacking is a lab with two applications that write down what arrives.
+type attacking struct {
+	l       *lab.Lab
+	raw, h2 *arrivals
+	from    map[string]*podDialer
+	http1   map[string][]string
+	http2   map[string][]head
+}
+
+func (a *attacking) at(rules attacked, port int) string {
+	if rules.to != "" {
+		return fmt.Sprintf("%s:%d", rules.to, port)
+	}
+	return addrPort(a.l.Pod("server").IP(), port)
+}
+
+// until waits until a plain attack is refused, or is not.
+func (a *attacking) until(t *testing.T, rules attacked, refused bool) {
+	t.Helper()
+	a.l.Eventually(patience, func() error {
+		for _, client := range []string{"far", "near"} {
+			a.raw.take()
+			if _, err := a.from[client].attack(a.at(rules, rawPort), a.http1["plain"]); err != nil {
+				return err
+			}
+			a.h2.take()
+			if err := a.from[client].attackH2(a.at(rules, h2Port), false, a.http2["plain"]...); err != nil {
+				return err
+			}
+			if got, gotH2 := !slipped(a.raw.take()), !slipped(a.h2.take()); got != refused || gotH2 != refused {
+				return fmt.Errorf("a request of %s is refused: %v, %v, want %v", client, got, gotH2, refused)
+			}
+		}
+		return nil
+	})
+}
+
+// attack makes all attacks from a client, some at once.
+func (a *attacking) attack(t *testing.T, rules attacked, client string) {
+	t.Helper()
+	from, turns := a.from[client], make(chan struct{}, 8)
+	var all sync.WaitGroup
+	do := func(attack string, f func() error) {
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			began := time.Now()
+			if err := f(); err != nil {
+				t.Errorf("%s, %s: %v", client, attack, err)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Logf("%s, %s: takes %v", client, attack, took.Round(time.Millisecond))
+			}
+		})
+	}
+	for attack, pieces := range a.http1 {
+		do(attack, func() error { _, err := from.attack(a.at(rules, rawPort), pieces); return err })
+	}
+	for attack, heads := range a.http2 {
+		for _, inTwo := range []bool{false, true} {
+			do("HTTP/2, "+attack, func() error { return from.attackH2(a.at(rules, h2Port), inTwo, heads...) })
+		}
+	}
+	all.Wait()
+	for what, got := range map[string]string{"application": a.raw.take(), "application of HTTP/2": a.h2.take()} {
+		if slipped(got) || rules.friends && got != "" {
+			t.Errorf("%s: the %s got %q", client, what, got)
+		}
+	}
+}
+
+// allowed: what the rules let in arrives, of each kind.
+func (a *attacking) allowed(t *testing.T, rules attacked, client string) {
+	t.Helper()
+	from, field := a.from[client], ""
+	if rules.token != "" {
+		field = "X-Token: " + rules.token + "\r\n"
+	}
+	plain := "GET /public/a HTTP/1.1\r\nHost: ok.example\r\nConnection: close\r\n" + field + "\r\n"
+	if answer, err := from.attack(a.at(rules, rawPort), []string{plain}); err != nil || !strings.Contains(a.raw.take(), "GET /public/a ") {
+		t.Errorf("%s: what is allowed: %q, %v", client, answer, err)
+	}
+	ws := from.raw(t, a.at(rules, rawPort))
+	ws.send("GET /public/ws HTTP/1.1\r\nHost: ok.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + field + "\r\n")
+	if resp, err := http.ReadResponse(ws.r, nil); err != nil || resp.StatusCode != 101 {
+		t.Errorf("%s: a WebSocket that is allowed: %v, %v", client, resp, err)
+	}
+	ws.send("said in a WebSocket")
+	_ = ws.CloseWrite()
+	ws.rest()
+	if got := a.raw.take(); !strings.Contains(got, "said in a WebSocket") {
+		t.Errorf("%s: a WebSocket that is allowed: the application got %q", client, got)
+	}
+	for what, h := range map[string]head{
+		"GET ok.example /public/a ":    {{":method", "GET"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/public/a"}},
+		"POST ok.example /public/Call": {{":method", "POST"}, {":scheme", "http"}, {":authority", "ok.example"}, {":path", "/public/Call"}, {"content-type", "application/grpc"}, {"te", "trailers"}},
+	} {
+		if rules.token != "" {
+			h = append(h, [2]string{"x-token", rules.token})
+		}
+		if err := from.attackH2(a.at(rules, h2Port), false, h); err != nil || !strings.Contains(a.h2.take(), what) {
+			t.Errorf("%s, HTTP/2: what is allowed, %s, does not arrive: %v", client, what, err)
+		}
+	}
+	if rules.friends { // opaque bytes, too
+		if _, err := from.attack(a.at(rules, rawPort), []string{"\x00\x01 of a friend"}); err != nil || !strings.Contains(a.raw.take(), "of a friend") {
+			t.Errorf("%s: opaque bytes do not arrive: %v", client, err)
+		}
 	}
 }
