@@ -99,39 +99,48 @@ func TestRoutes(t *testing.T) {
 		// What a match that is not understood cannot be about goes on.
 		"a bad expression, another method": {
 			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {type: RegularExpression, value: '('}, method: POST}]}]"),
-			route.Request{Path: "/x", Method: "GET"}, all, "missing closing",
+			route.Request{Path: "/x", Method: "GET"},
+			all, "missing closing",
 		},
 		"a bad expression, the method": {
 			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {type: RegularExpression, value: '('}, method: POST}]}]"),
-			route.Request{Path: "/x", Method: "POST"}, "none", "missing closing",
+			route.Request{Path: "/x", Method: "POST"},
+			"none", "missing closing",
 		},
 		"a bad expression of a field, another path": {
 			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}, headers: [{name: x-a, value: '[', type: RegularExpression}]}]}]"),
-			route.Request{Path: "/x"}, all, "missing closing",
+			route.Request{Path: "/x"},
+			all, "missing closing",
 		},
 		"a bad expression of a field, its path": {
 			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}, headers: [{name: x-a, value: '[', type: RegularExpression}]}]}]"),
-			route.Request{Path: "/admin/x"}, "none", "missing closing",
+			route.Request{Path: "/admin/x"},
+			"none", "missing closing",
 		},
 		"a bad expression, another host": {
 			"unknown", allRoute + http("admin", "hostnames: [admin.example], rules: [{matches: [{queryParams: [{name: q, value: '(', type: RegularExpression}]}]}]"),
-			route.Request{Path: "/x", Authority: "ok.example"}, all, "missing closing",
+			route.Request{Path: "/x", Authority: "ok.example"},
+			all, "missing closing",
 		},
 		"a bad expression, its host": {
 			"unknown", allRoute + http("admin", "hostnames: [admin.example], rules: [{matches: [{queryParams: [{name: q, value: '(', type: RegularExpression}]}]}]"),
-			route.Request{Path: "/x", Authority: "admin.example"}, "none", "missing closing",
+			route.Request{Path: "/x", Authority: "admin.example"},
+			"none", "missing closing",
 		},
 		"a bad rule beside a good one": {
 			"unknown", http("all", "rules: [{matches: [{path: {type: Exact, value: /a}}]}, {matches: [{path: {value: /b}, method: 7}]}]"),
-			route.Request{Path: "/a"}, all, "method: 7",
+			route.Request{Path: "/a"},
+			all, "method: 7",
 		},
 		"a bad rule beside a good one, its path": {
 			"unknown", http("all", "rules: [{matches: [{path: {type: Exact, value: /a}}]}, {matches: [{path: {value: /b}, method: 7}]}]"),
-			route.Request{Path: "/b/c", Method: "PUT"}, "none", "method: 7",
+			route.Request{Path: "/b/c", Method: "PUT"},
+			"none", "method: 7",
 		},
 		"gRPC, a pattern of the method, another field": {
 			"gRPC", fmt.Sprintf(routeHead, gateway, "GRPCRoute", "x", "rules: [{matches: [{method: {service: a.B}}, {method: {type: RegularExpression, service: a.B}, headers: [{name: x-a, value: b}]}]}]"),
-			route.Request{GRPC: true, Path: "/a.B/D"}, "none", `the type "RegularExpression"`,
+			route.Request{GRPC: true, Path: "/a.B/D"},
+			"none", `the type "RegularExpression"`,
 		},
 		"an empty element": {"unknown", http("all", "rules: [{matches: [null]}]"), route.Request{Path: "/"}, "none", "matches[0] is not known"},
 	} {
