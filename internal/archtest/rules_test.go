@@ -41,6 +41,7 @@ var layers = map[string]int{
 	"pkg/agent/nodeapi":               4,
 	"pkg/agent/observed":              4,
 	"pkg/agent/nri":                   4,
+	"pkg/agent/ownpages":              4,
 	"pkg/agent/timeslice":             4,
 	"pkg/agent/gcpace":                4,
 	"pkg/agent/try":                   4,

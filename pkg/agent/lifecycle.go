@@ -150,7 +150,7 @@ func (a *components) live(life *parts) {
 	life.start("connections of pods that end", a.carrier.Run)
 	life.start("weights of pods", a.weights.Run)
 	life.start("figures", func(ctx context.Context) error { a.memory.Run(ctx); return nil })
-	life.start("memory of the start", returnMemory)
+	life.start("memory of the start", a.returnMemory)
 	a.observing.start(life)
 	life.start("time slices", a.processors.run)
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })

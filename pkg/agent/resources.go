@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/underlane/underlane/pkg/agent/ownpages"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,14 +64,18 @@ const startTime = 30 * time.Second
 
 // returnMemory gives back what only the start needed, once: of 13 MB that loading the programs
 // allocates, 2 stay in use. The runtime would keep most of the rest, because a heap that is so
-// small is not collected and returned before it has doubled.
-func returnMemory(ctx context.Context) error {
+// small is not collected and returned before it has doubled. Of the program's own pages, 22 MB, an
+// agent without traffic touches 12 MB again, and one with traffic 18.
+func (a *components) returnMemory(ctx context.Context) error {
 	select {
 	case <-time.After(startTime):
 	case <-ctx.Done():
 		return nil
 	}
 	debug.FreeOSMemory()
+	if _, err := ownpages.Drop(); err != nil {
+		a.log.Debug("the agent keeps pages that only its start needed", "cause", err)
+	}
 	return nil
 }
 

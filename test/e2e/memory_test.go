@@ -8,13 +8,20 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/test/lab"
 )
 
-// ownAtStart bounds what is resident of an agent that has just started, in bytes, without the
-// pages of its program, which the kernel drops when it needs memory.
-const ownAtStart = 11 << 20
+// What may be resident of an agent without traffic, in bytes.
+const (
+	atStart = 25 << 20 // with a pod
+	idle    = 60 << 20 // with idlePods
+	// ownAtStart is without the pages of the program, which the kernel drops when it needs
+	// memory.
+	ownAtStart = 11 << 20
+	idlePods   = 30
+)
 
 // TestMemoryAtStart: an agent that begins gives back what its start needed, and maps little of
 // its ring buffers. `go test -v -run TestMemoryAtStart ./test/e2e` shows the parts.
@@ -22,28 +29,56 @@ func TestMemoryAtStart(t *testing.T) {
 	t.Parallel()
 	l := lab.Up(t, lab.Options{Nodes: 1}, manifests(clientPod("idle", node1)))
 	waitEnrolled(t, l, "default/idle")
-	l.Eventually(patience, func() error {
+	waitResident(t, l, atStart, ownAtStart)
+}
+
+// TestMemoryOfIdlePods: thirty pods in the mesh that do nothing.
+func TestMemoryOfIdlePods(t *testing.T) {
+	t.Parallel()
+	var pods []podSpec
+	var names []string
+	for i := range idlePods {
+		name := fmt.Sprintf("idle-%d", i)
+		pods, names = append(pods, clientPod(name, node1)), append(names, "default/"+name)
+	}
+	l := lab.Up(t, lab.Options{Nodes: 1}, manifests(pods...))
+	waitEnrolled(t, l, names...)
+	waitResident(t, l, idle, idle)
+}
+
+// settled is how long an agent without traffic has to touch again what it needs.
+const settled = 15 * time.Second
+
+// waitResident waits until no more of node1's agent is resident than may be, in bytes, and not
+// more beside its program than own. It must stay so.
+func waitResident(t *testing.T, l *lab.Lab, all, own int) {
+	t.Helper()
+	judge := func() error {
 		parts, err := resident(nodeOf(t, l, node1).Agent.Pid)
 		if err != nil {
 			return err
 		}
-		sum, own := 0, 0
-		for name, n := range parts {
+		sum := 0
+		for _, n := range parts {
 			sum += n
-			if name != "agent" {
-				own += n
-			}
 		}
-		if parts["anon_inode:bpf-map"] == 0 {
+		program, rings := parts["agent"], parts["anon_inode:bpf-map"]
+		if rings == 0 {
 			return fmt.Errorf("the agent reads no ring buffer yet: %v", parts)
 		}
-		if own > ownAtStart {
-			return fmt.Errorf("%d KiB are resident beside the program, want %d at most: %v", own>>10, ownAtStart>>10, parts)
+		if sum > all || sum-program > own {
+			return fmt.Errorf("%d KiB are resident, and %d beside the program, want %d and %d at most: %v",
+				sum>>10, (sum-program)>>10, all>>10, own>>10, parts)
 		}
 		t.Logf("%d KiB are resident, of which %d are the program, %d the ring buffers, and %d the rest", sum>>10,
-			parts["agent"]>>10, parts["anon_inode:bpf-map"]>>10, (own-parts["anon_inode:bpf-map"])>>10)
+			program>>10, rings>>10, (sum-program-rings)>>10)
 		return nil
-	})
+	}
+	l.Eventually(patience, judge)
+	time.Sleep(settled)
+	if err := judge(); err != nil {
+		t.Errorf("%v later: %v", settled, err)
+	}
 }
 
 // mapping is the first line of a mapping in /proc/PID/smaps.
