@@ -35,6 +35,26 @@ func waitObserved(t *testing.T, l *lab.Lab, tap *tapReader, client, url string) 
 	})
 }
 
+// waitNamed waits until events name a client of another node. The agent waits 100 ms at most for
+// the controller to say whose the address is, and tells the event without a name then: slow
+// machines take longer.
+func waitNamed(t *testing.T, l *lab.Lab, tap *tapReader, client, url string) {
+	t.Helper()
+	named := func(e event) bool { return e.ResponseEndEvent != nil && e.Source.Metadata["pod"] == client }
+	l.Eventually(patience, func() error {
+		if r := l.TryExec(client, "labtest", "get", "--fresh", url); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		for range 20 {
+			if len(tap.all(named)) > 0 {
+				return nil
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		return fmt.Errorf("tap does not name %s", client)
+	})
+}
+
 // TestObserve: requests between pods that are not in the mesh, and observed, are in tap and
 // metrics, and nothing of them is redirected.
 func TestObserve(t *testing.T) {
@@ -46,6 +66,7 @@ func TestObserve(t *testing.T) {
 	server := "http://" + addrPort(l.Pod("server").IP(), 8080)
 	tap := startTap(t, l, node1)
 	waitObserved(t, l, tap, "near", server+"/first")
+	waitNamed(t, l, tap, "far", server+"/first?from=far")
 
 	for _, c := range []struct {
 		client, path string
