@@ -75,7 +75,7 @@ func (f *fleet) serve() {
 		Log: slog.New(slog.DiscardHandler),
 	})
 	f.srv.Publish(f.snap)
-	f.front = server.NewFront(cfg, f.srv.Register)
+	f.front = server.NewFront(cfg, nil, f.srv.Register)
 	if f.addr == "" {
 		f.addr = "127.0.0.1:0"
 	}
