@@ -19,8 +19,8 @@ import (
 	"github.com/underlane/underlane/test/lab/api"
 )
 
-// watching are the commands that ask the agents of all nodes: stat, edges, routes, tap and
-// dashboard. In a cluster the controller asks them.
+// watching are the commands that ask the agents of all nodes: stat, edges, routes, egress, tap
+// and dashboard. In a cluster the controller asks them.
 func (a *app) watching() []*cobra.Command {
 	figures := &statcmd.Source{
 		Program: "lab", Scope: "all nodes",
@@ -66,7 +66,7 @@ func (a *app) watching() []*cobra.Command {
 		},
 	}
 	return []*cobra.Command{
-		statcmd.Stat(figures), statcmd.Edges(figures), statcmd.Routes(figures), tapcmd.Tap(events), dashcmd.Dashboard(page), a.authz(),
+		statcmd.Stat(figures), statcmd.Edges(figures), statcmd.Routes(figures), statcmd.Egress(figures), tapcmd.Tap(events), dashcmd.Dashboard(page), a.authz(),
 	}
 }
 
