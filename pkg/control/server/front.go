@@ -77,7 +77,7 @@ func newFront(cfg *tls.Config, l limits, isNode func(netip.Addr) bool, register 
 	f := &Front{
 		tls: cfg, limits: l, isNode: isNode,
 		strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
-		nodes:     crowd.Crowd{Total: maxQueued, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
+		nodes:     crowd.Crowd{Total: maxQueued, Each: maxFromNode, PerSecond: l.perSecond, Burst: l.burst},
 		known: newGRPCEnd(
 			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
 			// There are thousands of connections, which are idle most of the time: by default each
@@ -108,7 +108,7 @@ func newFront(cfg *tls.Config, l limits, isNode func(netip.Addr) bool, register 
 			}),
 		),
 	}
-	f.queue = &queue{admit: f.admit, most: maxQueued, turns: shakeAtOnce, wait: maxWait}
+	f.queue = &queue{admit: func(conn net.Conn) { f.admit(conn, shakeTime) }, most: maxQueued, turns: shakeAtOnce, wait: maxWait}
 	register(f.known.grpc)
 	register(f.unknown.grpc)
 	return f
@@ -164,18 +164,19 @@ func (f *Front) accept(ln net.Listener) error {
 		if f.stopped {
 			_ = c.Close()
 		} else {
-			f.shaking.Go(func() { f.admit(c) })
+			f.shaking.Go(func() { f.admit(c, f.limits.handshake) })
 		}
 		f.mu.Unlock()
 	}
 }
 
 // admit does the handshake and gives the connection to a gRPC server. The limit on
-// peers without a certificate also limits the handshakes that run at once.
-func (f *Front) admit(conn net.Conn) {
+// peers without a certificate also limits the handshakes that run at once, and the queue those of
+// nodes.
+func (f *Front) admit(conn net.Conn, within time.Duration) {
 	below := certchain.NewConn(conn)
 	over := tls.Server(below, f.tls)
-	_ = conn.SetDeadline(time.Now().Add(f.limits.handshake))
+	_ = conn.SetDeadline(time.Now().Add(within))
 	if over.Handshake() != nil || over.ConnectionState().NegotiatedProtocol != "h2" {
 		_ = conn.Close()
 		return

@@ -9,9 +9,15 @@ import (
 const (
 	// maxQueued is how many connections of nodes' addresses may wait for their handshake.
 	maxQueued = 16384
-	// shakeAtOnce is how many of their handshakes run at once: enough for clients that are far
-	// away, and so few that each of them is done before its client gives up.
-	shakeAtOnce = 128
+	// shakeAtOnce is how many of their handshakes run at once: so few that each of them is done
+	// soon, also where the processors are busy, and more than the processors, because a part of
+	// each is a wait for the client.
+	shakeAtOnce = 32
+	// maxFromNode is how many connections one address may have there. An agent has two or three,
+	// and twice as many while another one takes over.
+	maxFromNode = 8
+	// shakeTime is for a handshake. That of strangers is shorter, because anybody may keep theirs.
+	shakeTime = 10 * time.Second
 	// maxWait is how long one waits. An agent has given up after 20 s, and the handshake of one
 	// that has given up is in vain.
 	maxWait = 15 * time.Second

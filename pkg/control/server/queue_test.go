@@ -76,7 +76,7 @@ func TestQueue(t *testing.T) {
 // TestNodesWaitTheirTurn: when more nodes connect at once than strangers may, each has its
 // handshake, whatever strangers do meanwhile. Without known addresses some lose theirs.
 func TestNodesWaitTheirTurn(t *testing.T) {
-	const nodes, places = 300, 4
+	const nodes, places = 100, 4
 	for _, known := range []bool{true, false} {
 		c := newController(t, func(c *controller) {
 			c.limits.conns = places
