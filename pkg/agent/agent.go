@@ -193,6 +193,8 @@ func newProxy(a *Agent, known *meshState, has resources) *l7proxy.Proxy {
 		StaleKeys: a.client.StaleKeys,
 		Leases:    a.limits,
 		Paths:     a.paths,
+		// Spans are the proxy's.
+		PathsOfRequests: a.config.KernelPathHTTP && a.observing.sampling == nil,
 
 		OpaqueStreams: a.config.OpaqueStreams,
 		Names:         &a.names,

@@ -39,6 +39,7 @@ type Config struct {
 	Cleanup          bool          // remove programs and pins when the agent stops
 	ObservePaths     bool          // read requests from connections of the kernel path
 	KernelPath       bool          // let the kernel connect pods of this node where the proxy has nothing to decide
+	KernelPathHTTP   bool          // also to ports that are not opaque
 	// KernelPathRedirect has packets of kernel paths go past the host, from one pod's veth into
 	// the other pod.
 	KernelPathRedirect bool
@@ -77,6 +78,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.Cleanup, "cleanup", false, "remove all programs and pins when the agent stops")
 	f.BoolVar(&c.ObservePaths, "observe-kernel-path", true, "show requests that connections of the kernel path carry, of HTTP in the clear, in tap and metrics")
 	f.BoolVar(&c.KernelPath, "kernel-path", true, "let the kernel connect pods of this node to opaque ports of each other, where the proxy has nothing to decide")
+	f.BoolVar(&c.KernelPathHTTP, "kernel-path-http", false, "let it connect them to other ports, too, where nothing is asked of requests: no routes, policies, limits, logs or traces; with traces (otlp-endpoint) it does not")
 	f.BoolVar(&c.KernelPathRedirect, "kernel-path-redirect", true, "let packets of the kernel path go from one pod's veth into the other pod, past the host's bridge, routes and packet filters, where nothing there wants to see them (Linux 6.6)")
 	f.Var(&c.OpaqueStreams, "opaque-streams", "carry opaque connections between two pods of different nodes as streams of a shared connection, where they are opened often and carry little each; always: also where they are not, for tests")
 	f.Lookup("opaque-streams").NoOptDefVal = l7proxy.ManyStreams.String()

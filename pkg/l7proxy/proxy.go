@@ -137,12 +137,15 @@ type Options struct {
 	OpaqueStreams OpaqueStreams
 	// Paths is told of connections that the kernel may make itself in future; nil: none are told.
 	Paths Paths
+	// PathsOfRequests: they may be connections to ports that are not opaque, too.
+	PathsOfRequests bool
 }
 
 // Paths is what connects pods without the proxy where there is nothing to decide.
 type Paths interface {
 	// Used is called for each connection of local, a pod of this node, to a port that a
-	// setting makes opaque. It must not wait.
+	// setting makes opaque, and with PathsOfRequests for those to other ports that are settled
+	// when they are made. It must not wait.
 	Used(local *mesh.Workload, dst netip.AddrPort)
 }
 

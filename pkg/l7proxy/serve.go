@@ -183,6 +183,7 @@ func (s *session) drive(proto detect.Protocol, o *opening) {
 		return
 	case proto == detect.HTTP1:
 		o.giveUp()
+		s.used()
 		defer s.leg("http1")()
 		p.h1.Serve(&s.Session, o.buf)
 		return
@@ -192,6 +193,7 @@ func (s *session) drive(proto detect.Protocol, o *opening) {
 	switch proto {
 	case detect.HTTP2:
 		o.giveUp()
+		s.used()
 		s.Quota.Settle() // its streams share connections
 		defer s.leg("http2")()
 		p.h2.Serve(&s.Session)
@@ -285,9 +287,7 @@ func (s *session) evict() {
 }
 
 func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
-	if p := s.proxy; p.Paths != nil && s.inbound == nil && s.Target.Opaque() {
-		p.Paths.Used(s.Target.Local(), s.Original)
-	}
+	s.used()
 	protocol := "tcp"
 	if proto == detect.TLS {
 		protocol = "tls"

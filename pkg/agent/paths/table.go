@@ -130,7 +130,7 @@ func New(o Options) *Table {
 	}
 }
 
-// Used notes that the proxy carries an opaque connection of local to dst. The next one may
+// Used notes that the proxy carries a connection of local to dst. The next one may
 // take the kernel path. It does not wait.
 func (t *Table) Used(local *mesh.Workload, dst netip.AddrPort) {
 	k := key{local.UID, dst}

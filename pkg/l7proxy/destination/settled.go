@@ -29,11 +29,13 @@ var (
 	errNotHere   = errors.New("the endpoint is not a pod of this node, or is not reached directly")
 	errAccounted = errors.New("policies or limits of the endpoint count what comes")
 	errNotOpaque = errors.New("the port is not opaque")
+	errReported  = errors.New("requests are logged or traced")
 )
 
 // Settled returns where connections of local, a pod of this node, to dst go. The error says
-// why that is not settled. It waits for nothing.
-func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, error) {
+// why that is not settled. It waits for nothing. requests: also those to ports that are not
+// opaque, if nothing is asked of requests.
+func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort, requests bool) (Settled, error) {
 	v := d.State.View()
 	if !v.Answered(dst.Addr()) {
 		return Settled{}, errNotKnown
@@ -42,12 +44,13 @@ func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, 
 	t.known.Store(&knowledge{local: local})
 	k := t.lookAside(func(func()) {})
 	switch {
-	case !t.Opaque():
+	case !requests && !t.Opaque():
 		return Settled{}, errNotOpaque
 	case k.egress != nil || k.routing != nil || k.local.Settings.Ingress:
 		return Settled{}, errRuled
 	}
-	ep, others, err := k.settled(dst)
+	opaque := t.Opaque()
+	ep, others, err := k.settled(dst, opaque)
 	if err != nil {
 		return Settled{}, err
 	}
@@ -59,13 +62,20 @@ func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, 
 		return Settled{}, errNotHere
 	case w.Authorized || w.Limited || ruled(w):
 		return Settled{}, errAccounted
+	case !opaque && (reported(k.local) || reported(w)):
+		return Settled{}, errReported
 	}
-	return Settled{w, ep.Addr, others}, d.MayConnect(k.local, w, ep.Addr)
+	return Settled{w, ep.Addr, others}, d.MayConnect(k.local, w, ep.Addr, requests)
+}
+
+// reported reports whether the proxy is to log or trace the requests of a pod.
+func reported(w *mesh.Workload) bool {
+	return w.Settings.AccessLog != mesh.AccessLogNone || w.Settings.TraceSampling != nil && !w.Settings.TraceSampling.Off
 }
 
 // settled returns the endpoint that Pick chooses for each connection to dst, and whether there
 // are others.
-func (k *knowledge) settled(dst netip.AddrPort) (ep mesh.Endpoint, others bool, err error) {
+func (k *knowledge) settled(dst netip.AddrPort, opaque bool) (ep mesh.Endpoint, others bool, err error) {
 	svc := k.Backend.Service
 	if svc == nil {
 		return mesh.Endpoint{Addr: dst, Workload: k.pod, Ready: true}, false, nil
@@ -74,7 +84,7 @@ func (k *knowledge) settled(dst netip.AddrPort) (ep mesh.Endpoint, others bool, 
 		return ep, false, errBalanced
 	}
 	others = k.Balancer.Len() > 1
-	if others && svc.FailureAccrual != nil {
+	if svc.FailureAccrual != nil && (others || !opaque) { // responses are counted of one endpoint, too
 		return ep, others, errAccrual
 	}
 	chosen, ok := k.Balancer.Settled(affine(k.local, dst.Addr()), svc.SessionAffinity)
@@ -85,7 +95,11 @@ func (k *knowledge) settled(dst netip.AddrPort) (ep mesh.Endpoint, others bool, 
 }
 
 // MayConnect returns why client may not be connected to an address of server by the kernel
-// path, or nil. Both are pods of this node. The error is a *mesh.ReasonError.
-func (d *admission) MayConnect(client, server *mesh.Workload, to netip.AddrPort) error {
+// path, or nil. Both are pods of this node. requests is that of Settled. Policies that look at
+// requests, and limits, allow no connection that may carry some.
+func (d *admission) MayConnect(client, server *mesh.Workload, to netip.AddrPort, requests bool) error {
+	if requests && (server.Limited || ruled(server)) && !mesh.InRanges(server.Settings.OpaquePorts, to.Port()) {
+		return errAccounted
+	}
 	return d.judge(server, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, false)
 }

@@ -22,11 +22,35 @@ func TestSettled(t *testing.T) {
 		client, server *mesh.Workload
 		service        *mesh.Service
 		enrolled       map[string]bool
+		requests       bool // also to ports that are not opaque
 	}
+	requests := func(s *set) { s.requests, s.server.Settings = true, mesh.Settings{} }
 	for name, tc := range map[string]struct {
 		change       func(*set)
 		pod, service error // why not, for the pod's address and for the Service's
 	}{
+		"requests, no opaque port": {requests, nil, nil},
+		"requests, policies":       {func(s *set) { requests(s); s.server.Authorized = true }, errAccounted, errAccounted},
+		"requests, request rules":  {func(s *set) { requests(s); s.server.RequestRules = true }, errNotHere, errNotHere},
+		"requests, no endpoint":    {func(s *set) { requests(s); s.service.Ports[0].Endpoints = nil }, nil, errBalanced},
+		"requests, failure accrual": {func(s *set) {
+			requests(s)
+			s.service.FailureAccrual = &mesh.FailureAccrual{Consecutive: 7}
+		}, nil, errAccrual},
+		"requests, the server logs them": {func(s *set) { requests(s); s.server.Settings.AccessLog = mesh.AccessLogJSON }, errReported, errReported},
+		"requests, the client logs them": {func(s *set) { requests(s); s.client.Settings.AccessLog = mesh.AccessLogJSON }, errReported, errReported},
+		"requests, the client traces them": {func(s *set) {
+			requests(s)
+			s.client.Settings.TraceSampling = &mesh.TraceSampling{PerMillion: 1}
+		}, errReported, errReported},
+		"requests, not traced": {func(s *set) { requests(s); s.client.Settings.TraceSampling = &mesh.TraceSampling{Off: true} }, nil, nil},
+		"requests, an opaque port whose requests would be logged": {func(s *set) {
+			s.requests, s.server.Settings.AccessLog = true, mesh.AccessLogJSON
+		}, nil, nil},
+		"requests, strict": {func(s *set) {
+			requests(s)
+			s.server.Settings.Policy = mesh.PolicyStrict
+		}, nil, nil},
 		"as it is": {func(*set) {}, nil, nil},
 		"no opaque port": {func(s *set) {
 			s.server.Settings = mesh.Settings{}
@@ -98,7 +122,7 @@ func TestSettled(t *testing.T) {
 			d := newDirectory(store)
 			d.Network = enrolledPods(s.enrolled)
 			for dst, want := range map[netip.AddrPort]error{endpoint: tc.pod, vip: tc.service} {
-				got, err := d.Settled(s.client, dst)
+				got, err := d.Settled(s.client, dst, s.requests)
 				if errorText(err) != errorText(want) {
 					t.Errorf("%s: got %v, %v, want the error %v", dst, got.Endpoint, err, want)
 				}
@@ -106,7 +130,7 @@ func TestSettled(t *testing.T) {
 					t.Errorf("%s: got %+v, want %s of server", dst, got, endpoint)
 				}
 			}
-			if _, err := d.Settled(s.client, netip.MustParseAddrPort("10.7.7.7:7000")); err != errNotKnown {
+			if _, err := d.Settled(s.client, netip.MustParseAddrPort("10.7.7.7:7000"), s.requests); err != errNotKnown {
 				t.Errorf("an address about which nothing was said: got %v, want %v", err, errNotKnown)
 			}
 		})
@@ -162,7 +186,7 @@ func TestSettledAffinity(t *testing.T) {
 	d.Network = enrolledPods(enrolled)
 	used := map[netip.AddrPort]int{}
 	for _, c := range from {
-		got, err := d.Settled(c, vip)
+		got, err := d.Settled(c, vip, false)
 		for range 3 {
 			var a endpoints.Attempt
 			if err := d.Outbound(c, vip, inPlace).Pick(&a, Query{Client: new(tap.Peer), Opaque: true}); err != nil {
