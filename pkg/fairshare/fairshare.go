@@ -314,6 +314,7 @@ func (s *Scheduler) revoke(at int64) {
 		if t := p.Load(); t != nil && at-t.began.Load() > int64(s.keep) && p.CompareAndSwap(t, nil) {
 			t.account.used.Add(at - t.began.Load())
 			t.began.Store(at)
+			t.tellOver() // its thread may work for others by now
 		}
 	}
 }

@@ -108,9 +108,7 @@ func (t *Task) Pause() {
 		return
 	}
 	t.running.Store(false)
-	if thread := t.thread.Swap(0); thread != 0 {
-		t.account.scheduler.threads.End(int(thread))
-	}
+	t.tellOver()
 	s, slot, began, at := t.account.scheduler, t.slot.Load(), t.began.Load(), now()
 	if slot != none && !s.slots[slot].task.CompareAndSwap(t, nil) {
 		return // it was kept too long, and charged then
@@ -120,4 +118,11 @@ func (t *Task) Pause() {
 		s.release()
 	}
 	s.paused(t.account, at)
+}
+
+// tellOver tells Threads that the turn is over, if it was told of it.
+func (t *Task) tellOver() {
+	if thread := t.thread.Swap(0); thread != 0 {
+		t.account.scheduler.threads.End(int(thread))
+	}
 }

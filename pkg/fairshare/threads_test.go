@@ -118,3 +118,38 @@ func TestTell(t *testing.T) {
 	c.tasks.Wait()
 	expect("at the end", 0, 6)
 }
+
+// TestTellOvertime: a turn that is kept too long is over for its thread, too, and ends once.
+func TestTellOvertime(t *testing.T) {
+	s, holder := held()
+	threads := new(told)
+	s.Tell(threads)
+	var task Task
+	task.Charge(s.Account())
+	task.account.virtual = s.virtual
+	has, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		task.Resume()
+		close(has)
+		<-goOn
+		task.Pause()
+	}()
+	awaitWaiting(s, 1)
+	holder.Pause()
+	<-has
+	if got := threads.count(); got != (counts{1, 1}) {
+		t.Fatalf("in a turn: turns are %+v, want %+v", got, counts{1, 1})
+	}
+	s.mu.Lock()
+	s.revoke(now() + 2*int64(s.keep))
+	s.mu.Unlock()
+	if got := threads.count(); got != (counts{0, 1}) {
+		t.Errorf("kept too long: turns are %+v, want %+v", got, counts{0, 1})
+	}
+	close(goOn)
+	<-done
+	if got := threads.count(); got != (counts{0, 1}) {
+		t.Errorf("at the end: turns are %+v, want %+v", got, counts{0, 1})
+	}
+}
