@@ -105,14 +105,14 @@ func TestRate(t *testing.T) {
 
 func TestCompare(t *testing.T) {
 	r := &report.Report{Commit: "x and y", Rounds: 3}
-	for name, scale := range map[string]float64{older: 1, newer: 0.5} {
+	for name, scale := range map[string]float64{"A": 1, "B": 0.5} {
 		c := r.Cell(name, rig.SameNode, "http1-16")
 		c.CPU = stats.Sample{10 * scale, 20 * scale, 30 * scale}
 		c.Rate = stats.Sample{100 * scale, 100 * scale, 100 * scale}
 		c.P99 = stats.Sample{5, 5, 5}
 		c.Counts = &rig.Counts{Calls: map[string]float64{"read": 4 * scale, "read!": 1}, Allocs: 2 * scale}
 	}
-	text := Compare(r)
+	text := Compare(r, "A", "B")
 	for _, want := range []string{
 		"x and y", "rate       0.500  (0.500 to 0.500)  100 → 50  WORSE", "CPU        0.500  (0.500 to 0.500)  20 → 10  better",
 		"p99        1.000  (1.000 to 1.000)  5 → 5\n", "syscalls   0.500  4.00 → 2.00", "allocs     2.00 → 1.00",

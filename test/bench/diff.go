@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -17,19 +16,16 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// The names of the two versions.
-const (
-	older = "A"
-	newer = "B"
-)
+// versions are the names of what is compared: all others with the first.
+const versions = "ABCDEFGH"
 
 func diffCommand(ctx context.Context, args []string) (err error) {
 	s, err := parse("diff", args)
 	if err != nil {
 		return err
 	}
-	if len(s.rest) != 2 {
-		return errors.New(`diff wants two commits; "." is the working tree, and a directory may have the programs of one`)
+	if len(s.rest) < 2 || len(s.rest) > len(versions) {
+		return fmt.Errorf(`diff wants 2 to %d commits; "." is the working tree, and a directory may have the programs of one`, len(versions))
 	}
 	dir, err := os.MkdirTemp("", "bench-diff")
 	if err != nil {
@@ -37,20 +33,27 @@ func diffCommand(ctx context.Context, args []string) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	var builds []rig.Build
-	for i, name := range []string{older, newer} {
+	var names, commits []string
+	for i, commit := range s.rest {
+		name := versions[i : i+1]
+		names, commits = append(names, name), append(commits, fmt.Sprintf("%s (%s)", commit, name))
 		bin := filepath.Join(dir, name)
-		logf("building %s: %s", name, s.rest[i])
-		if err := build(ctx, s.rest[i], bin); err != nil {
+		logf("building %s: %s", name, commit)
+		if err := build(ctx, commit, bin); err != nil {
 			return err
 		}
 		builds = append(builds, rig.Build{Name: name, Bin: bin})
 	}
-	r, err := s.measure(ctx, older, builds, []string{older, newer})
+	r, err := s.measure(ctx, names[0], builds, names)
 	if err != nil {
 		return err
 	}
-	r.Commit = s.rest[0] + " (A) and " + s.rest[1] + " (B)"
-	return s.show(r, Compare(r))
+	r.Commit = strings.Join(commits, ", ")
+	var b strings.Builder
+	for _, newer := range names[1:] {
+		b.WriteString(Compare(r, names[0], newer))
+	}
+	return s.show(r, b.String())
 }
 
 // build builds the agent and the controller of a commit into bin. If commit is a
@@ -102,9 +105,9 @@ func describe(ctx context.Context) string {
 
 // Compare returns a report of two versions as text, with the ratios of the newer to
 // the older round by round.
-func Compare(r *report.Report) string {
+func Compare(r *report.Report, older, newer string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "B / A of %s: medians of the ratios of %d rounds, and the lowest and highest of them.\n", r.Commit, r.Rounds)
+	fmt.Fprintf(&b, "%s / %s of %s: medians of the ratios of %d rounds, and the lowest and highest of them.\n", newer, older, r.Commit, r.Rounds)
 	for _, t := range rig.Topologies {
 		for _, w := range work.Works {
 			x, y := r.Find(older, t, w.Name), r.Find(newer, t, w.Name)
@@ -134,7 +137,7 @@ func Compare(r *report.Report) string {
 			}
 			if before, after := x.SystemCalls(), y.SystemCalls(); !math.IsNaN(before) && !math.IsNaN(after) {
 				fmt.Fprintf(&b, "  %-10s %.3f  %.2f → %.2f\n", "syscalls", after/before, before, after)
-				fmt.Fprintf(&b, "    A: %s\n    B: %s\n", x.Counts, y.Counts)
+				fmt.Fprintf(&b, "    %s: %s\n    %s: %s\n", older, x.Counts, newer, y.Counts)
 			}
 			if x.Counts != nil && y.Counts != nil && x.Counts.Allocs >= 0 && y.Counts.Allocs >= 0 {
 				fmt.Fprintf(&b, "  %-10s %.2f → %.2f\n", "allocs", x.Counts.Allocs, y.Counts.Allocs)

@@ -28,7 +28,7 @@ import (
 
 const usage = `Usage:
   bench run [flags]        measure Underlane, no proxy, the floor and the peers
-  bench diff [flags] A B   measure two commits against each other; "." is the working tree
+  bench diff [flags] A B…  measure commits against the first of them; "." is the working tree
   bench plot DIR           make tables and plots of DIR/results.json anew
 
 Flags of run and diff: see bench run -h.
