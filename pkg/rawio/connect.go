@@ -15,11 +15,34 @@ import (
 // ownership of it. It closes fd if it fails. When ctx is done it returns ctx.Err().
 func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
 	err := unix.Connect(fd, Sockaddr(dst))
+	c, err := finish(ctx, fd, netip.AddrPort{}, dst, err)
+	if err != nil {
+		return nil, err
+	}
+	keepAlive(fd)
+	c.local, _ = localName(uintptr(fd)) // it fails for no socket
+	return c, nil
+}
+
+// ConnectWithin is Connect for a socket that is bound to local, where dst is in the same
+// network namespace. There the kernel completes the handshake before connect returns if the
+// server listens, so usually nothing waits. The connection has no keep-alive: its peer cannot
+// vanish without a FIN or a reset.
+func ConnectWithin(ctx context.Context, fd int, local, dst netip.AddrPort) (*Conn, error) {
+	err := unix.Connect(fd, Sockaddr(dst))
+	if err == unix.EINPROGRESS && connected(uintptr(fd)) == 0 {
+		err = nil
+	}
+	return finish(ctx, fd, local, dst, err)
+}
+
+// finish makes a Conn of a socket when it is connected. err is what connect returned.
+func finish(ctx context.Context, fd int, local, dst netip.AddrPort, err error) (*Conn, error) {
 	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("connect", err)
 	}
-	c, nerr := NewConn(fd, netip.AddrPort{}, dst)
+	c, nerr := NewConn(fd, local, dst)
 	if nerr != nil {
 		return nil, nerr
 	}
@@ -29,10 +52,8 @@ func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
 			return nil, err
 		}
 	}
-	keepAlive(fd)
 	urgentInline(fd)
 	boundUnsent(fd, unsentAtFirst)
-	c.local, _ = localName(uintptr(fd)) // it fails for no socket
 	return c, nil
 }
 

@@ -3,6 +3,7 @@ package rawio
 import (
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -26,6 +27,15 @@ func localName(fd uintptr) (netip.AddrPort, syscall.Errno) {
 	var name sockaddr
 	_, errno := name.ask(unix.SYS_GETSOCKNAME, fd, 0)
 	return name.addrPort(), errno
+}
+
+// LocalAddr returns the address that the socket fd is bound to.
+func LocalAddr(fd int) (netip.AddrPort, error) {
+	addr, errno := localName(uintptr(fd))
+	if errno != 0 {
+		return addr, os.NewSyscallError("getsockname", errno)
+	}
+	return addr, nil
 }
 
 // connected returns ENOTCONN if the socket fd is not connected.

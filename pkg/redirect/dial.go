@@ -46,12 +46,12 @@ func (p *entries) DialApp(ctx context.Context, dst, client netip.AddrPort) (*raw
 	if err != nil {
 		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, err)
 	}
-	key, err := p.introduce(fd, dst, client)
+	local, key, err := p.introduce(fd, dst, client)
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, err)
 	}
-	c, err := rawio.Connect(ctx, fd, dst)
+	c, err := rawio.ConnectWithin(ctx, fd, local, dst)
 	if err != nil {
 		// No application has accepted: without the deletion the entry would name this
 		// client for the next connection from the port.
@@ -61,14 +61,14 @@ func (p *entries) DialApp(ctx context.Context, dst, client netip.AddrPort) (*raw
 }
 
 // introduce binds the socket, so that its port is known before it connects, and writes
-// the client that the connection stands for into the map peer_names.
-func (p *entries) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePeerKey, err error) {
+// the client that the connection stands for into the map peer_names. It returns the
+// socket's address, and the key of the entry.
+func (p *entries) introduce(fd int, dst, client netip.AddrPort) (local netip.AddrPort, key bpf.UnderlanePeerKey, err error) {
 	if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(dst.Addr(), 0))); err != nil {
-		return key, os.NewSyscallError("bind to the pod's address", err)
+		return local, key, os.NewSyscallError("bind to the pod's address", err)
 	}
-	local, err := unix.Getsockname(fd)
-	if err != nil {
-		return key, os.NewSyscallError("getsockname", err)
+	if local, err = rawio.LocalAddr(fd); err != nil {
+		return local, key, err
 	}
 	family := uint32(unix.AF_INET6)
 	if dst.Addr().Unmap().Is4() {
@@ -76,15 +76,15 @@ func (p *entries) introduce(fd int, dst, client netip.AddrPort) (key bpf.Underla
 	}
 	key = bpf.UnderlanePeerKey{
 		NetnsCookie: p.Cookie(),
-		AgentPort:   rawio.AddrPort(local).Port(),
+		AgentPort:   local.Port(),
 		AppPort:     dst.Port(),
 		Family:      family,
 	}
 	name := bpf.UnderlanePeerName{Addr: mapAddress(client.Addr()), Port: client.Port()}
 	if err := p.d.objs.PeerNames.Put(&key, &name); err != nil {
-		return key, fmt.Errorf("peer_names map: %w", err)
+		return local, key, fmt.Errorf("peer_names map: %w", err)
 	}
-	return key, nil
+	return local, key, nil
 }
 
 // Original is the original destination of a captured connection, and the process that
