@@ -25,10 +25,15 @@ func NewNetns(path string) error {
 	})
 }
 
-// NameNetns names the network namespace at source with a bind mount at path.
+// NameNetns names the network namespace at source with a bind mount at path. `ip netns`
+// may make and remove other names in the same directory meanwhile.
 func NameNetns(source, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
+	}
+	if err := shareNetnsDir(dir); err != nil {
+		return fmt.Errorf("name network namespace: %w", err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
