@@ -2,6 +2,7 @@ package observe
 
 import (
 	engine "github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 const (
@@ -104,7 +105,7 @@ func (b *block) field(f engine.Field) {
 	case "grpc-status":
 		b.grpcStatus = f.Value
 	case "content-type":
-		b.grpc = engine.IsGRPC(f.Value)
+		b.grpc = mesh.IsGRPC(f.Value)
 	case unknown:
 		b.unknown = true
 	}

@@ -29,7 +29,7 @@ func requestLine(fields []http2.Field) request.Line {
 		case "authorization", "proxy-authorization":
 			line.BindsLogin = line.BindsLogin || http1.CredentialsBind(f.Value)
 		case "content-type":
-			if http2.IsGRPC(f.Value) {
+			if mesh.IsGRPC(f.Value) {
 				line.GRPC, line.Protocol = true, "grpc"
 			}
 		}

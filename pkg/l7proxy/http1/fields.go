@@ -3,6 +3,8 @@ package http1
 import (
 	"bytes"
 	"math"
+
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // known is a field that has a meaning for the proxy.
@@ -159,7 +161,7 @@ func (h *interpreter) learn(f *field) error {
 	case fieldWWWAuthenticate, fieldProxyAuthenticate:
 		h.binds = h.binds || h.response && ChallengeBinds(value)
 	case fieldContentType:
-		h.grpc = h.grpc || isGRPC(value)
+		h.grpc = h.grpc || mesh.IsGRPC(value)
 	}
 	return nil
 }
@@ -311,13 +313,4 @@ func lists[S string | []byte](list []byte, name S) bool {
 		}
 	}
 	return false
-}
-
-func isGRPC(contentType []byte) bool {
-	const grpc = "application/grpc"
-	if len(contentType) < len(grpc) || !equalFold(contentType[:len(grpc)], grpc) {
-		return false
-	}
-	rest := contentType[len(grpc):]
-	return len(rest) == 0 || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
 }
