@@ -27,7 +27,8 @@ sources() {
     6.12)
         suite "$mirror" trixie
         suite "$security" trixie-security ;;
-    newest)
+    newest) # of backports and sid now this one, now that one is ahead
+        suite "$mirror" trixie-backports
         suite "$mirror" sid ;;
     *)
         suite "$mirror" trixie-backports
@@ -52,7 +53,9 @@ lists() {
     dir=$cache/$arch/lists-$1
     mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
     : >"$dir/status"
-    sources "$1" >"$dir/sources.list"
+    sources "$1" >"$dir/sources.list.new"
+    cmp -s "$dir/sources.list.new" "$dir/sources.list" || rm -f "$dir/updated"
+    mv "$dir/sources.list.new" "$dir/sources.list"
     cat >"$dir/apt.conf" <<END
 Dir::State "$dir/state";
 Dir::State::status "$dir/status";

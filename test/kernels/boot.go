@@ -78,6 +78,12 @@ func boot(ctx context.Context, cmd *exec.Cmd, each func(plan.Message)) (*session
 	return &s, nil
 }
 
+// stale reports whether the kernel has died of a breakpoint of its own. It sets one while it
+// replaces an instruction, as it does when a feature is used for the first time, and removes it
+// when no processor can run the old one any more. qemu's emulated processors, each a thread, now and
+// then run what they have translated before.
+func (s *session) stale() bool { return !s.done && bytes.Contains(s.rest, []byte("Oops: int3: ")) }
+
 // restLimit bounds what is kept of lines that are no messages.
 const restLimit = 32 << 10
 

@@ -24,6 +24,7 @@ type Step struct {
 	Env     []string `json:"env"`
 	Seconds int      `json:"seconds"` // after which it is killed
 	Say     bool     `json:"say"`     // its output is wanted also if it succeeds
+	Some    bool     `json:"some"`    // an expression chooses tests, of which it may have none
 }
 
 // Message is one of a guest: that it has booted, that a test has ended, or that a step has.
