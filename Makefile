@@ -3,6 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X github.com/underlane/underlane/internal/version.Version=$(VERSION)
+comma := ,
 # Everything runs in namespaces that may have no libc of their own.
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # grpcnotrace leaves golang.org/x/net/trace out, and html/template with it, for which the linker
@@ -132,7 +133,12 @@ hostile-peers: deps-test deps-bench ## the same attacks on Envoy, nginx and hapr
 
 .PHONY: scale
 scale: ## what the control plane costs at which size of a cluster, without an API server; NODES=25,100,400
-	$(GO) test -count=1 -v -timeout 30m -run 'TestMeasure' ./test/scale -args -nodes $(or $(NODES),25,100,400)
+	$(GO) test -count=1 -v -timeout 30m -run 'TestMeasure' ./test/scale -args -nodes $(or $(NODES),25$(comma)100$(comma)400)
+
+.PHONY: scale-churn
+scale-churn: ## what a change costs a controller with thousands of agents' streams while many come each second, without an API server; NODES=1000, RATES=50,1000, TIME=10s, PROFILES=DIR
+	GOMEMLIMIT=$(or $(GOMEMLIMIT),1536MiB) $(GO) test -count=1 -v -timeout 30m -run 'TestChurn$$' ./test/scale/churn -args -churn.nodes $(or $(NODES),1000) \
+	  -churn.rates $(or $(RATES),50$(comma)1000) -churn.time $(or $(TIME),10s) -churn.profiles "$(PROFILES)"
 
 .PHONY: scale-full
 scale-full: build bin/cluster ## the same with a real API server, etcd, controller and thousands of agents' streams; NODES=1000, REPLICAS=1, CHURN=0.001,0.01, TIME=30s, PROFILES=DIR

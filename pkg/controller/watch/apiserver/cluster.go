@@ -35,7 +35,7 @@ import (
 type Cluster struct {
 	log       *slog.Logger
 	client    kubernetes.Interface
-	debouncer *debouncer
+	debouncer *watch.Debouncer
 
 	custom        *customclient.Clients
 	optional      optionals
@@ -63,7 +63,7 @@ type followed struct {
 // NewCluster returns a Cluster that is empty before Run.
 func NewCluster(client kubernetes.Interface, clients *customclient.Clients, log *slog.Logger) *Cluster {
 	c := &Cluster{
-		log: log, client: client, custom: clients, debouncer: newDebouncer(), synced: make(chan struct{}),
+		log: log, client: client, custom: clients, debouncer: watch.NewDebouncer(), synced: make(chan struct{}),
 		discoverEvery: discoverEvery, problems: map[string]watch.Problem{},
 	}
 	for _, k := range kind.All {
@@ -141,7 +141,7 @@ func (c *Cluster) changed() {
 		return
 	}
 	c.syncOnce.Do(func() { close(c.synced) })
-	c.debouncer.trigger()
+	c.debouncer.Trigger()
 }
 
 // Objects returns the cluster's current objects. They are incomplete before Synced
@@ -184,7 +184,7 @@ func (c *Cluster) Pod(uid string) *translate.Pod {
 
 // Changes returns a channel that receives after Objects or Problems changed.
 // Several changes may give one signal.
-func (c *Cluster) Changes() <-chan struct{} { return c.debouncer.c }
+func (c *Cluster) Changes() <-chan struct{} { return c.debouncer.C() }
 
 // Problems returns the resources that cannot be watched now, sorted by name.
 func (c *Cluster) Problems() []watch.Problem {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller/apitest"
 	"github.com/underlane/underlane/pkg/controller/customclient"
+	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -153,11 +154,7 @@ func TestWhatTheMeshDoesNotReadIsNoChange(t *testing.T) {
 		p = must(k.client.CoreV1().Pods("default").Update(ctx, p, metav1.UpdateOptions{}))
 		k.until("the update", func() bool { return k.Pod(string(p.UID)).Annotations[mesh.AnnotationStatus] == status })
 	}
-	calm := func() bool {
-		k.debouncer.mu.Lock()
-		defer k.debouncer.mu.Unlock()
-		return !k.debouncer.waiting
-	}
+	calm := func() bool { return !k.debouncer.Waiting() }
 	update("pending")
 	k.until("no signal is on its way", calm)
 	<-k.Changes()
@@ -195,11 +192,7 @@ func TestAddressOfALoadBalancerIsAChange(t *testing.T) {
 	if got := k.Objects().Services[0]; !got.CreationTimestamp.Equal(&s.CreationTimestamp) {
 		t.Errorf("created %v, want %v", got.CreationTimestamp, s.CreationTimestamp)
 	}
-	k.until("no signal is on its way", func() bool {
-		k.debouncer.mu.Lock()
-		defer k.debouncer.mu.Unlock()
-		return !k.debouncer.waiting
-	})
+	k.until("no signal is on its way", func() bool { return !k.debouncer.Waiting() })
 	for len(k.Changes()) > 0 {
 		<-k.Changes()
 	}
@@ -238,7 +231,7 @@ func TestBurstsAreCoalesced(t *testing.T) {
 		k.addPod(fmt.Sprint("p", i))
 	}
 	k.until("all", func() bool { return len(k.pods()) == 200 })
-	most := int(time.Since(start)/debounce) + 3
+	most := int(time.Since(start)/watch.Debounce) + 3
 	close(stop)
 	if n := <-signals; n > most {
 		t.Errorf("%d signals for 200 pods, want at most %d", n, most)
