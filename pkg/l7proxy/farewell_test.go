@@ -59,8 +59,12 @@ func TestFarewellIsNoResponse(t *testing.T) {
 			return conn.Plain{Conn: c}, result, nil
 		}
 	}
-	for _, request := range []string{get, post} {
-		t.Run(strings.Fields(request)[0], func(t *testing.T) {
+	denied := strings.NewReplacer("502 Bad Gateway", "403 Forbidden", "upstream-reset", "policy-denied").Replace(farewell)
+	for name, tc := range map[string]struct{ request, farewell string }{
+		"GET": {get, farewell}, "POST": {post, farewell}, "GET, denied": {get, denied}, "POST, denied": {post, denied},
+	} {
+		request, farewell := tc.request, tc.farewell
+		t.Run(name, func(t *testing.T) {
 			e, b := newEnv(t), newBackend(t)
 			agent(e)
 			c := e.dial(b.addr)

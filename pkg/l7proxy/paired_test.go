@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ type visited struct {
 	pod  *mesh.Workload
 	app  *httptest.Server
 	addr netip.AddrPort // where sessions begin
+	open atomic.Int32   // connections of the application
 }
 
 // visit serves sessions of clients to a pod. tls is how they came: by an agent, or
@@ -41,6 +44,14 @@ func visit(t *testing.T, tls string, policy mesh.PolicyMode, limits Limits) *vis
 	v.app.Config.Protocols = new(http.Protocols)
 	v.app.Config.Protocols.SetHTTP1(true)
 	v.app.Config.Protocols.SetUnencryptedHTTP2(true)
+	v.app.Config.ConnState = func(_ net.Conn, is http.ConnState) {
+		switch is {
+		case http.StateNew:
+			v.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			v.open.Add(-1)
+		}
+	}
 	v.app.Start()
 	t.Cleanup(v.app.Close)
 	l := proxytest.Listen(t)

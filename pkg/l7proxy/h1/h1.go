@@ -250,7 +250,7 @@ func (d *session) forward(kind http1.Kind, keep bool) bool {
 		d.x.Judged(d.first.Judged)
 		d.mirrorBody(kind)
 		why := upstream.ReasonOf(err)
-		return d.fail(why, kind, keep && d.body.Done() && !mayConnectAgain(d.s, why))
+		return d.fail(why, kind, keep && d.body.Done() && !mayConnectAgain(d.s, why) && !d.s.Denied())
 	}
 	d.keepRequest()
 	defer d.over()

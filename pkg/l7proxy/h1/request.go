@@ -181,6 +181,9 @@ func (d *messages) readIdle() error {
 	err := io.EOF
 	if d.beginIdle() && d.s.Lifetime.Draining.Err() == nil {
 		n, err = d.s.Client.Read(d.idleBuf[:])
+		if n == 0 && d.awaitLast() {
+			n, err = d.s.Client.Read(d.idleBuf[:])
+		}
 	}
 	d.endIdle()
 	if c, plain := d.s.Client.(conn.Plain); n == 0 && plain && c.Pending() > 0 {

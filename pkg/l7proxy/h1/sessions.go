@@ -49,6 +49,7 @@ type phase struct {
 	mu      sync.Mutex
 	idle    bool      // waits for a next request
 	woken   bool      // its read was made to fail, for a drain or because partner has ended
+	last    bool      // it is idle for the last time: its client is denied
 	partner *appConn  // the connection that the session ends with, while it is idle; nil: none
 	waits   conn.Conn // the endpoint's connection, while it waits for a response there
 	more    bool      // the client has sent more than this request; valid if sent
@@ -68,6 +69,9 @@ func (d *link) beginIdle() bool {
 	defer d.phase.mu.Unlock()
 	d.phase.idle = true
 	d.phase.partner = d.partner()
+	if d.s.Denied() {
+		d.phase.wake(d.s.Client)
+	}
 	return d.phase.partner == nil || !d.phase.partner.HungUp
 }
 
@@ -83,7 +87,7 @@ func (d *link) endpointHungUp(up *appConn) {
 
 func (d *link) endIdle() {
 	d.phase.mu.Lock()
-	d.phase.idle, d.phase.partner = false, nil
+	d.phase.idle, d.phase.last, d.phase.partner = false, false, nil
 	if d.phase.woken { // a request has come all the same: it is served
 		d.phase.woken = false
 		_ = d.s.Client.SetReadDeadline(time.Time{})

@@ -64,6 +64,13 @@ func (srv *session) Rejudge(judge request.Judge) (cut int) {
 	return cut
 }
 
+// EndIdle implements request.Underway. The client makes no further request, and one that is just
+// coming is refused (RFC 9113 §6.8). It returns false, because what is under way is not looked at.
+func (srv *session) EndIdle() bool {
+	srv.Drain()
+	return false
+}
+
 // rejudge ends the request if it is refused now, and reports whether it did.
 func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 	st.mu.Lock()

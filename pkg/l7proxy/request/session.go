@@ -130,6 +130,7 @@ type Connection struct {
 
 	loginState
 	gone    atomic.Bool   // the client's connection has ended
+	denied  atomic.Bool   // see Deny
 	revoked atomic.Uint32 // why a session that was admitted is cut: a mesh.Reason
 }
 
@@ -139,6 +140,13 @@ func (c *Connection) Revoke(why mesh.Reason) {
 	c.revoked.Store(uint32(why))
 	_ = c.Client.Reset()
 }
+
+// Deny notes that the client may not connect any more, whatever its requests are: its connection is
+// to end. It reports whether that is new.
+func (c *Connection) Deny() bool { return !c.denied.Swap(true) }
+
+// Denied reports whether Deny was called.
+func (c *Connection) Denied() bool { return c.denied.Load() }
 
 // Ended returns why something of the session has ended: for reason, or because the session
 // was revoked.

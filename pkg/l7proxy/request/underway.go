@@ -12,6 +12,10 @@ type Underway interface {
 	// Rejudge judges the requests under way, and ends those that are refused. It returns the
 	// number of these. It does not wait for a peer, and may be called by any goroutine.
 	Rejudge(judge Judge) (cut int)
+	// EndIdle ends the session of a denied client in order if nothing is under way on it, so that
+	// its next request gets the reason. It reports whether it does. It does not wait, and may be
+	// called by any goroutine, and again.
+	EndIdle() bool
 }
 
 // Judge judges a request under way on a session.
