@@ -190,7 +190,7 @@ func TestEgressTLS(t *testing.T) {
 	o.network(true)
 	expect(false, "api.example.com")
 	e := o.tap.Wait(t, tap.ConnClose, 0)
-	if e.Reason != mesh.ReasonEgressDenied || e.SNI != "api.example.com" || e.Outside != "api.example.com" || !e.Reset {
+	if e.Reason != mesh.ReasonEgressDenied || e.Protocol != "tls" || e.SNI != "api.example.com" || e.Outside != "api.example.com" || !e.Reset {
 		t.Errorf("in tap: %+v", e)
 	}
 	o.allow(mesh.LayerTLS, port(dst), "api.example.com", "*.cdn.example.com")

@@ -212,9 +212,9 @@ func (s *session) drive(proto detect.Protocol, o *opening) {
 // driveOpaque carries the bytes of a session on a connection to the endpoint: the one that
 // was made while nobody knew the protocol, or a new one.
 func (s *session) driveOpaque(proto detect.Protocol, o *opening) {
-	if proto == detect.TLS && s.inbound == nil {
+	if proto == detect.TLS {
 		s.Said = destination.Said{TLS: true, SNI: s.SNI}
-		if s.Target.Egress().LooksAtTLS() {
+		if s.inbound == nil && s.Target.Egress().LooksAtTLS() {
 			o.giveUp() // it was made before the server's name was known
 		}
 	}

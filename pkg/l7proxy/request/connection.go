@@ -25,6 +25,9 @@ func (r *reporter) LegEvent(a *endpoints.Attempt) tap.Event {
 		Source: r.source(), Destination: r.destination(),
 		TLS: r.TLS, SNI: r.SNI, Process: r.Process, Protocol: "tcp", Judged: r.judged.Load(),
 	}
+	if r.Said.TLS {
+		e.Protocol = "tls"
+	}
 	if r.Target != nil {
 		e.Service = r.Target.Service()
 	}
