@@ -106,8 +106,8 @@ const (
 	PathPrefix PathMatchKind = iota // whole elements: /a matches /a, /a/ and /a/b, not /ab
 	PathExact
 	PathRegex // RE2, must match the whole path
-	// PathUnknown: it is not known how. Every path may match, before all that is known: the
-	// rule refuses requests.
+	// PathUnknown: it is not known how. Every path of which the value is a prefix (of whole elements)
+	// may match, before all that is known: the rule refuses requests.
 	PathUnknown
 )
 

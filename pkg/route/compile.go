@@ -14,7 +14,7 @@ import (
 type candidate struct {
 	rule    *Rule
 	kind    pathKind
-	path    string   // the value to compare with; "" with byPrefix: any path
+	path    string   // the value to compare with; "" with byPrefix and byUnknown: any path
 	pattern *pattern // used instead of path if not nil
 	length  int      // of the pattern's source, for precedence
 	method  string   // "": any
@@ -32,7 +32,7 @@ const (
 	byPrefix pathKind = iota
 	byExact
 	byMethod  // the last element of a gRPC path
-	byUnknown // any path, before all others
+	byUnknown // as byPrefix, before all others
 )
 
 // valueMatch compares one header field or query parameter.
@@ -110,7 +110,7 @@ func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
 			return nil, fmt.Errorf("a gRPC route matches by service, method and headers only")
 		}
 		if m.Path.Kind == mesh.PathUnknown {
-			c.kind = byUnknown
+			err = c.compilePath(&m.Path)
 		} else {
 			err = c.compileGRPC(&m.GRPC)
 		}
@@ -180,15 +180,15 @@ func (c *candidate) compilePath(m *mesh.PathMatch) (err error) {
 	case mesh.PathExact:
 		c.kind, c.path = byExact, m.Value
 		return checkMatchPath(m.Value)
-	case mesh.PathPrefix:
+	case mesh.PathPrefix, mesh.PathUnknown:
+		if m.Kind == mesh.PathUnknown {
+			c.kind = byUnknown
+		}
 		if m.Value == "" {
 			return nil
 		}
 		c.path = strings.TrimSuffix(m.Value, "/")
 		return checkMatchPath(m.Value)
-	case mesh.PathUnknown:
-		c.kind = byUnknown
-		return nil
 	}
 	return fmt.Errorf("path: unknown kind of match %d", m.Kind)
 }

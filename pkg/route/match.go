@@ -143,9 +143,12 @@ func hostOf(authority string) string {
 // find returns the matching candidate with the highest precedence, and the
 // length of the path prefix that it matched. It returns inDoubt if that one may be another.
 func (p *paths) find(r *Request, path, query string) (*candidate, int) {
-	if len(p.unknown) > 0 {
-		if c := p.unknown.first(r, query); c != nil {
-			return c, 0
+	for _, c := range p.unknown {
+		if !below(path, c.path) {
+			continue
+		}
+		if found := c.found(c.fits(r, query)); found != nil {
+			return found, 0
 		}
 	}
 	if len(p.exact) > 0 {
@@ -174,6 +177,11 @@ func (p *paths) find(r *Request, path, query string) (*candidate, int) {
 		}
 	}
 	return p.rest.first(r, query), 0
+}
+
+// below reports whether a path begins with the elements of prefix, which does not end with a slash.
+func below(path, prefix string) bool {
+	return strings.HasPrefix(path, prefix) && (len(path) == len(prefix) || path[len(prefix)] == '/')
 }
 
 // grpcMethod returns the method of a path of the form /service/method.

@@ -102,7 +102,6 @@ func oracleFits(m *mesh.RouteMatch, r *Request, grpc bool) bool {
 	path, query, _ := strings.Cut(r.Path, "?")
 	whole := func(pattern, s string) bool { return regexp.MustCompile("^(?:" + pattern + ")$").MatchString(s) }
 	switch m.Path.Kind {
-	case mesh.PathUnknown:
 	case mesh.PathExact:
 		if path != m.Path.Value {
 			return false
@@ -193,6 +192,9 @@ func (g generator) match(grpc bool) (m mesh.RouteMatch) {
 	}
 	if g.IntN(20) == 0 {
 		m.Path.Kind = mesh.PathUnknown
+		if g.IntN(2) == 0 {
+			m.Path.Value = g.one("/a", "/a/", "/a/b")
+		}
 		return m
 	}
 	if grpc {

@@ -160,7 +160,7 @@ type paths struct {
 	lengths  []int           // of prefixes, longest first
 	methods  map[string]list // gRPC methods, of any service
 	rest     list            // candidates for any path
-	unknown  list            // likewise, and before all others: how they compare is not known
+	unknown  list            // before all others: how they compare is not known
 }
 
 // list is in order of precedence after finish.

@@ -452,7 +452,7 @@ type RouteMatch struct {
 	GrpcService   string                 `protobuf:"bytes,6,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
 	GrpcMethod    string                 `protobuf:"bytes,7,opt,name=grpc_method,json=grpcMethod,proto3" json:"grpc_method,omitempty"`
 	GrpcRegex     bool                   `protobuf:"varint,8,opt,name=grpc_regex,json=grpcRegex,proto3" json:"grpc_regex,omitempty"`
-	PathUnknown   bool                   `protobuf:"varint,285,opt,name=path_unknown,json=pathUnknown,proto3" json:"path_unknown,omitempty"` // any path or gRPC method may match, before all others
+	PathUnknown   bool                   `protobuf:"varint,285,opt,name=path_unknown,json=pathUnknown,proto3" json:"path_unknown,omitempty"` // any path or gRPC method, or those below path, may match, before all others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

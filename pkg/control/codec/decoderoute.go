@@ -91,7 +91,7 @@ func decodeMatch(m *pb.RouteMatch) (out mesh.RouteMatch, err error) {
 		GRPC: mesh.GRPCMethodMatch{Service: m.GetGrpcService(), Method: m.GetGrpcMethod(), Regex: m.GetGrpcRegex()},
 	}
 	if m.GetPathUnknown() {
-		out.Path, out.GRPC = mesh.PathMatch{Kind: mesh.PathUnknown}, mesh.GRPCMethodMatch{}
+		out.Path, out.GRPC = mesh.PathMatch{Kind: mesh.PathUnknown, Value: m.GetPath()}, mesh.GRPCMethodMatch{}
 	}
 	return out, nil
 }

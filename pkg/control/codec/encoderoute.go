@@ -58,11 +58,12 @@ func encodeRule(r *mesh.RouteRule) *pb.RouteRule {
 	return out
 }
 
-// encodeMatch encodes a path that may match for agents that do not know PathUnknown as any path.
+// encodeMatch encodes a path that may match for agents that do not know PathUnknown as any path, or
+// as a prefix. Agents that do not know that it may have a value take it for any path.
 func encodeMatch(m *mesh.RouteMatch) *pb.RouteMatch {
 	out := &pb.RouteMatch{Method: m.Method, Headers: encodeValues(m.Headers), Query: encodeValues(m.Query)}
 	if m.Path.Kind == mesh.PathUnknown {
-		out.PathUnknown = true
+		out.PathUnknown, out.Path = true, m.Path.Value
 		return out
 	}
 	out.PathKind, out.Path = pb.RouteMatch_Path(m.Path.Kind), m.Path.Value

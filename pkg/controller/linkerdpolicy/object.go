@@ -145,9 +145,8 @@ func ReadSpec(head policyobject.Meta, spec []byte) any {
 // readObject returns a Server, Route and so on, or nil for a kind that is not known.
 func readObject(head policyobject.Meta, object []byte) any {
 	if head.Kind == "HTTPRoute" && (head.Group == gatewayGroup || head.Group == Group) || head.Kind == "GRPCRoute" && head.Group == gatewayGroup {
-		r := Route{Meta: head}
-		r.Unknown = readSpec(object, &r.Spec)
-		return r
+		spec, unknown := policyobject.Read[RouteSpec](object)
+		return Route{Meta: head, Spec: spec, Unknown: unknown.All(), Broken: unknown.Broken}
 	}
 	if head.Group != Group {
 		return nil

@@ -17,7 +17,8 @@ import (
 type Route struct {
 	policyobject.Meta
 	Spec    RouteSpec
-	Unknown []string
+	Unknown []string // fields, as policyobject.Unknown names them
+	Broken  bool     // what was not read looks as if it were not there
 }
 
 // RouteSpec is what is read of a route: where it belongs, and which requests belong to it.
@@ -82,9 +83,9 @@ type closedRule struct {
 }
 
 // Routes returns the routes that are attached to a Server. With attached, requests that
-// belong to none of them are answered 404; without, there are no routes. A request that a match
-// which is not understood may be about belongs to none: what is said for another route must not
-// hold for it. If a route is not understood in another way, no request belongs to any.
+// belong to none of them are answered 404; without, there are no routes. A request that a match, a
+// rule or a route which is not understood may be about belongs to none: what is said for another
+// route must not hold for it. If it is not known which requests that may be, no request belongs to any.
 func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []authz.Problem) {
 	grpc := false
 	switch s.Spec.ProxyProtocol {
@@ -148,18 +149,13 @@ func (p *ParentRef) IsServer() bool {
 	return p.Group != nil && p.Kind != nil && strings.EqualFold(*p.Group, Group) && strings.EqualFold(*p.Kind, "Server")
 }
 
+// bind returns the route, whose rules refuse their requests where something is not understood.
+// The error says why it cannot be known which requests the route is about.
 func (r *Route) bind(grpc bool) (Bound, error) {
-	for _, p := range r.Spec.ParentRefs {
-		switch {
-		case !p.IsServer():
-		case p.Namespace != nil && *p.Namespace != r.Namespace:
-			return Bound{}, fmt.Errorf("the Server %q is of another namespace", p.Name)
-		case p.Port != nil || p.SectionName != nil:
-			return Bound{}, fmt.Errorf("the Server %q is referred to with a port or a section", p.Name)
+	for _, field := range r.Unknown {
+		if r.Broken || r.mayBeAny(field) {
+			return Bound{}, fmt.Errorf("%s is not known", field)
 		}
-	}
-	if len(r.Unknown) > 0 {
-		return Bound{}, fmt.Errorf("%s is not known", r.Unknown[0])
 	}
 	out := Bound{
 		Name:  RouteName(r.Group, r.Kind, r.Name),
@@ -173,7 +169,38 @@ func (r *Route) bind(grpc bool) (Bound, error) {
 	if len(out.Route.Rules) == 0 { // the API gives it one that matches everything
 		out.Route.Rules = []mesh.RouteRule{{}}
 	}
+	for _, field := range r.Unknown {
+		out.distrust(field, field+" is not known")
+	}
+	for i, p := range r.Spec.ParentRefs {
+		switch at := fmt.Sprintf("spec.parentRefs[%d]", i); {
+		case !p.IsServer():
+		case p.Namespace != nil && *p.Namespace != r.Namespace:
+			out.distrust(at, fmt.Sprintf("the Server %q is of another namespace", p.Name))
+		case p.Port != nil || p.SectionName != nil:
+			out.distrust(at, fmt.Sprintf("the Server %q is referred to with a port or a section", p.Name))
+		}
+	}
 	return out, route.Check(out.Route)
+}
+
+// mayBeAny reports whether a field that is not known may say that the route is about any request: it
+// may be the hosts or the rules, or stand for several fields.
+func (r *Route) mayBeAny(field string) bool {
+	name, ok := strings.CutPrefix(field, "spec.")
+	switch {
+	case !ok, name == "rules", strings.HasPrefix(name, "hostnames"):
+		return true
+	case strings.ContainsAny(name, ".["):
+		return false
+	}
+	return len(r.Spec.Hostnames) == 0 || len(r.Spec.Rules) == 0
+}
+
+// distrust makes the rules refuse what field may be about.
+func (b *Bound) distrust(field, why string) {
+	b.Route.Rules = policyobject.Distrust(b.Route.Rules, field, why)
+	b.closed = append(b.closed, closedRule{field, why + ": requests that it may be about are refused"})
 }
 
 // translate returns a rule, which refuses the requests that it may be about if something of it

@@ -142,6 +142,112 @@ func TestRoutes(t *testing.T) {
 			route.Request{GRPC: true, Path: "/a.B/D"},
 			"none", `the type "RegularExpression"`,
 		},
+		"a field of a rule, its path": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}}], cookies: [x]}, {matches: [{path: {value: /b}}]}]"),
+			route.Request{Path: "/admin/x"},
+			"none", "spec.rules[0].cookies is not known",
+		},
+		"a field of a rule, another path": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}}], cookies: [x]}, {matches: [{path: {value: /b}}]}]"),
+			route.Request{Path: "/x"},
+			all, "spec.rules[0].cookies is not known",
+		},
+		"a field of a rule, another rule": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}}], cookies: [x]}, {matches: [{path: {value: /b}}]}]"),
+			route.Request{Path: "/b"},
+			admin, "spec.rules[0].cookies is not known",
+		},
+		"a field of a match, another path": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}, cookie: x}]}]"),
+			route.Request{Path: "/x"},
+			all, "matches[0].cookie is not known",
+		},
+		"a field of a path": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin, not: true}, method: PUT}]}]"),
+			route.Request{Path: "/x", Method: "PUT"},
+			"none", "matches[0].path.not is not known",
+		},
+		"a field of a path, another method": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin, not: true}, method: PUT}]}]"),
+			route.Request{Path: "/x", Method: "GET"},
+			all, "matches[0].path.not is not known",
+		},
+		"a field of a value": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin}, headers: [{name: x-a, value: b, not: true}]}]}]"),
+			route.Request{Path: "/admin"},
+			"none", "headers[0].not is not known",
+		},
+		"a field of the route, its path": {
+			"unknown", allRoute + http("admin", "hostnames: [a.example], cookies: [x], rules: [{matches: [{path: {value: /admin}}]}, {matches: [{path: {value: /b}}]}]"),
+			route.Request{Path: "/b", Authority: "a.example"},
+			"none", "spec.cookies is not known",
+		},
+		"a field of the route, another path": {
+			"unknown", allRoute + http("admin", "hostnames: [a.example], cookies: [x], rules: [{matches: [{path: {value: /admin}}]}, {matches: [{path: {value: /b}}]}]"),
+			route.Request{Path: "/x", Authority: "a.example"},
+			all, "spec.cookies is not known",
+		},
+		"a field of the route, another host": {
+			"unknown", allRoute + http("admin", "hostnames: [admin.example], cookies: [x], rules: [{}]"),
+			route.Request{Path: "/x", Authority: "ok.example"},
+			all, "spec.cookies is not known",
+		},
+		"a field of the route, its host": {
+			"unknown", allRoute + http("admin", "hostnames: [admin.example], cookies: [x], rules: [{}]"),
+			route.Request{Path: "/x", Authority: "admin.example"},
+			"none", "spec.cookies is not known",
+		},
+		// It may be the hosts, and those of another route must not come before them.
+		"a field of a route without hosts": {
+			"unknown", http("all", "hostnames: [a.example]") + http("admin", "hostname: [a.example], rules: [{matches: [{path: {value: /admin}}]}]"),
+			route.Request{Path: "/admin", Authority: "a.example"},
+			"none", "spec.hostname is not known",
+		},
+		"a field of a route without rules": {
+			"unknown", http("all", "hostnames: [a.example], rules: [{matches: [{path: {value: /x}}]}]") + http("admin", "hostnames: [a.example], rule: [{matches: [{path: {value: /x/y}}]}]"),
+			route.Request{Path: "/x/y", Authority: "a.example"},
+			"none", "spec.rule is not known",
+		},
+		"a field of a rule without matches": {
+			"unknown", http("all", "rules: [{matches: [{path: {value: /x}}]}]") + http("admin", "rules: [{match: [{path: {value: /x/y}}]}]"),
+			route.Request{Path: "/x/y"},
+			"none", "spec.rules[0].match is not known",
+		},
+		"a field of a match without a path": {
+			"unknown", http("all", "rules: [{matches: [{path: {value: /x}}]}]") + http("admin", "rules: [{matches: [{paths: {value: /x/y}}]}]"),
+			route.Request{Path: "/x/y"},
+			"none", "matches[0].paths is not known",
+		},
+		"a field of a match that may be its method": {
+			"unknown", http("all", "rules: [{matches: [{path: {value: /x}, headers: [{name: a, value: b}]}]}]") + http("admin", "rules: [{matches: [{path: {value: /x}, methods: PUT}]}]"),
+			route.Request{Path: "/x/y", Method: "PUT", Fields: fieldList{"a": "b"}},
+			"none", "matches[0].methods is not known",
+		},
+		"a field of a parent": {
+			"unknown", allRoute + strings.Replace(http("admin", "rules: [{matches: [{path: {value: /admin}}]}]"), "name: web}", "name: web, zone: a}", 1),
+			route.Request{Path: "/admin"},
+			"none", "spec.parentRefs[0].zone is not known",
+		},
+		"a field of a gRPC method": {
+			"gRPC", fmt.Sprintf(routeHead, gateway, "GRPCRoute", "x", "rules: [{matches: [{method: {service: a.B, not: true}}]}, {matches: [{method: {service: a.C}}]}]"),
+			route.Request{GRPC: true, Path: "/a.C/D"},
+			"none", `unknown field "not"`,
+		},
+		"a bad host, another path": { // it may be any host
+			"unknown", allRoute + http("admin", "hostnames: ['a b'], rules: [{matches: [{path: {value: /admin}}]}]"),
+			route.Request{Path: "/x"},
+			"none", "not a DNS name",
+		},
+		"a value of another type, another path": {
+			"unknown", allRoute + http("admin", "rules: [{matches: [{path: {value: /admin, type: 7}}]}]"),
+			route.Request{Path: "/x"},
+			"none", "cannot be of type",
+		},
+		"another namespace beside the own, another path": {
+			"unknown", allRoute + strings.Replace(http("admin", "rules: [{matches: [{path: {value: /admin}}]}]"), "parentRefs: [", "parentRefs: [{group: policy.linkerd.io, kind: Server, name: web, namespace: b}, ", 1),
+			route.Request{Path: "/x"},
+			all, "of another namespace",
+		},
 		"an empty element": {"unknown", http("all", "rules: [{matches: [null]}]"), route.Request{Path: "/"}, "none", "matches[0] is not known"},
 	} {
 		o := load(t, strings.TrimPrefix(fmt.Sprintf(webServer, tc.protocol)+tc.objects, "\n"))

@@ -228,22 +228,30 @@ func TestUnknownFieldsOfRoutes(t *testing.T) {
 	}
 }
 
-// TestUnknownFieldsOfServersRoutes: no request belongs to a route of which something is not known.
+// TestUnknownFieldsOfServersRoutes: a rule of which something is not known refuses its requests, and
+// the status says so. No request belongs to a route that may be about any.
 func TestUnknownFieldsOfServersRoutes(t *testing.T) {
 	text := authzPods + fmt.Sprintf(apiServer, "") + serverRoute(gateway+"/v1", "HTTPRoute", "public", "[{matches: [{path: {value: /public}}]}]") + routePolicy(gateway, "HTTPRoute", "public")
-	o, err := watch.Decode([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	custom.SetUnknownFields(o.HTTPRoutes[0], []string{"spec.rules[0].matches[0].cookies"})
-	got := translate.Translate(o, "cluster.local")
-	for _, g := range got.Authz["shop/api"].Groups {
-		if len(g.Routes) > 0 || !g.Routed {
-			t.Errorf("group %+v", g)
+	for field, want := range map[string]int{"spec.rules[0].matches[0].cookies": 1, "spec.rules[0].cookies": 1, "spec.cookies": 0, "spec": 0} {
+		o, err := watch.Decode([]byte(text))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if c := got.RouteStatuses[0].Parents[0].Conditions[0]; c.Reason != "UnsupportedValue" || !strings.Contains(c.Message, "cookies is not known") {
-		t.Errorf("status %+v", c)
+		custom.SetUnknownFields(o.HTTPRoutes[0], []string{field})
+		got := translate.Translate(o, "cluster.local")
+		for _, g := range got.Authz["shop/api"].Groups {
+			if len(g.Routes) != want || !g.Routed {
+				t.Errorf("%s: group %+v", field, g)
+			}
+			for _, r := range g.Routes {
+				if r.Match.Rules[0].Filters.Invalid == "" {
+					t.Errorf("%s: rule %+v does not refuse", field, r.Match.Rules[0])
+				}
+			}
+		}
+		if c := got.RouteStatuses[0].Parents[0].Conditions[0]; c.Reason != "UnsupportedValue" || !strings.Contains(c.Message, field+" is not known") {
+			t.Errorf("%s: status %+v", field, c)
+		}
 	}
 }
 

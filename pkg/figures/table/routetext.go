@@ -33,7 +33,7 @@ func matchText(m *mesh.RouteMatch) string {
 	case m.Path.Kind == mesh.PathExact:
 		add(m.Path.Value)
 	case m.Path.Kind == mesh.PathUnknown:
-		add("?")
+		add("?" + m.Path.Value)
 	case m.Path.Kind == mesh.PathRegex:
 		add("~" + m.Path.Value)
 	case m.Path.Value != "":
