@@ -184,6 +184,10 @@ func writeTry(w io.Writer, r *tapv1alpha1.AuthzTry) error {
 	if r.Unsure > 0 {
 		fmt.Fprintf(&b, "? %d calls are unsure: a rule looks at what is not recorded of them\n", r.Unsure)
 	}
+	var domains trustDomains
+	for i := range r.Changes {
+		domains.add(&r.Changes[i].AuthzRow)
+	}
 	for i := range r.Changes {
 		c := &r.Changes[i]
 		mark, verb, by := "×", "would be denied", c.ThenBy
@@ -195,7 +199,7 @@ func writeTry(w io.Writer, r *tapv1alpha1.AuthzTry) error {
 			unsure = " (unsure)"
 		}
 		fmt.Fprintf(&b, "%s %s → %s/%s port %d: %s (%d calls) %s by %s; now by %s%s\n",
-			mark, client(&c.AuthzRow), short(c.Kind), c.Name, c.Port, request(&c.AuthzRow), c.Calls, verb, by, c.NowBy, unsure)
+			mark, domains.client(&c.AuthzRow), short(c.Kind), c.Name, c.Port, request(&c.AuthzRow), c.Calls, verb, by, c.NowBy, unsure)
 	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(&b, "‼ not understood, and closed: %s\n", p)

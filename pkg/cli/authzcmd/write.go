@@ -32,6 +32,10 @@ func Write(out io.Writer, list *tapv1alpha1.AuthzList, wide, namespaces bool) er
 		head = append([]string{"NAMESPACE"}, head...)
 	}
 	fmt.Fprintln(w, strings.Join(head, "\t"))
+	var domains trustDomains
+	for i := range list.Items {
+		domains.add(&list.Items[i])
+	}
 	for _, r := range rows(list, wide) {
 		cells := []string{r.first.Name, authz.ShortName(r.first.Object), cmp.Or(r.first.Rule, "-")}
 		if r.first.Kind != "" {
@@ -41,7 +45,7 @@ func Write(out io.Writer, list *tapv1alpha1.AuthzList, wide, namespaces bool) er
 			cells[1] = r.first.Why
 		}
 		if wide {
-			cells = append(cells, r.wide()...)
+			cells = append(cells, r.wide(&domains)...)
 		} else {
 			cells = append(cells, r.rates(max(list.Seconds, 1))...)
 		}
@@ -96,25 +100,49 @@ func (r *row) rates(seconds float64) []string {
 	return []string{rate(r.denied), rate(r.audited), success, rate(r.calls), fmt.Sprint(r.open)}
 }
 
-func (r *row) wide() []string {
+func (r *row) wide(domains *trustDomains) []string {
 	f := r.first
 	if f.Verdict == "" {
 		return []string{"-", "-", "-", "-", "-", "-"}
 	}
-	return []string{f.Verdict, client(f), cmp.Or(fmt.Sprint(f.Port), "-"), request(f), fmt.Sprint(f.Calls), fmt.Sprint(f.Open)}
+	return []string{f.Verdict, domains.client(f), cmp.Or(fmt.Sprint(f.Port), "-"), request(f), fmt.Sprint(f.Calls), fmt.Sprint(f.Open)}
 }
 
-// client shortens a SPIFFE ID to SERVICEACCOUNT.NAMESPACE.
-func client(f *tapv1alpha1.AuthzRow) string {
+// trustDomains knows whether the clients of some rows are of one trust domain.
+type trustDomains struct {
+	first   string
+	several bool
+}
+
+func (d *trustDomains) add(f *tapv1alpha1.AuthzRow) {
+	domain, _, _, ok := identity(f.Client)
+	if ok && d.first == "" {
+		d.first = domain
+	}
+	d.several = d.several || ok && domain != d.first
+}
+
+// client shortens a SPIFFE ID to SERVICEACCOUNT.NAMESPACE, with @TRUSTDOMAIN where there are
+// several: accounts of one name are then of different clusters.
+func (d *trustDomains) client(f *tapv1alpha1.AuthzRow) string {
 	if f.Client == "" {
 		return cmp.Or(f.Address, "(no identity)")
 	}
-	_, rest, ok := strings.Cut(f.Client, "/ns/")
-	namespace, name, ok2 := strings.Cut(rest, "/sa/")
-	if !ok || !ok2 {
+	domain, namespace, name, ok := identity(f.Client)
+	switch {
+	case !ok:
 		return f.Client
+	case d.several:
+		return name + "." + namespace + "@" + domain
 	}
 	return name + "." + namespace
+}
+
+// identity splits the SPIFFE ID of a service account.
+func identity(id string) (domain, namespace, name string, ok bool) {
+	before, rest, ok := strings.Cut(strings.TrimPrefix(id, "spiffe://"), "/ns/")
+	namespace, name, ok2 := strings.Cut(rest, "/sa/")
+	return before, namespace, name, ok && ok2
 }
 
 func request(f *tapv1alpha1.AuthzRow) string {

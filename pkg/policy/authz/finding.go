@@ -70,13 +70,24 @@ func (f *Finding) Verdict() string {
 	return "allowed"
 }
 
+// shared are the kinds that several API groups have, with the group whose objects need not name it.
+var shared = map[string]string{
+	"AuthorizationPolicy": "policy.underlane.io",
+	"HTTPRoute":           "gateway.networking.k8s.io",
+}
+
 // ShortName returns the name of an object without its API group: "Server shop/api" for
-// "Server.policy.linkerd.io shop/api".
+// "Server.policy.linkerd.io shop/api". The group stays if other groups have such a kind:
+// "AuthorizationPolicy.security.istio.io shop/api" is another object than "AuthorizationPolicy
+// shop/api", which is Underlane's.
 func ShortName(object string) string {
-	kind, name, ok := strings.Cut(object, " ")
+	full, name, ok := strings.Cut(object, " ")
 	if !ok {
 		return object
 	}
-	kind, _, _ = strings.Cut(kind, ".")
+	kind, group, _ := strings.Cut(full, ".")
+	if own, is := shared[kind]; is && group != own {
+		return object
+	}
 	return kind + " " + name
 }

@@ -84,9 +84,9 @@ func accessLines(a *tapv1alpha1.AuthzAccess) (out []string) {
 func TestAccess(t *testing.T) {
 	a := Access("shop", accessMesh())
 	want := []string{
-		"api:8080 deny: identity allow AuthorizationPolicy shop/clients audited",
-		"api:8080 deny: network 192.168.0.0/16 allow AuthorizationPolicy shop/clients",
-		"api:8080 deny: pod web allow AuthorizationPolicy shop/clients",
+		"api:8080 deny: identity allow AuthorizationPolicy.policy.linkerd.io shop/clients audited",
+		"api:8080 deny: network 192.168.0.0/16 allow AuthorizationPolicy.policy.linkerd.io shop/clients",
+		"api:8080 deny: pod web allow AuthorizationPolicy.policy.linkerd.io shop/clients",
 		"api:8080 deny: rest deny Server shop/api",
 		"api:9090 deny: rest deny default deny",
 		"cron:0 allow: rest allow",

@@ -6,7 +6,7 @@ import type { Access, AccessClient, AccessServer, Edge, Figures, Resource, Sums 
 
 const client = (name: string, more: Partial<AccessClient> = {}): AccessClient => ({ kind: 'deployment', namespace: 'shop', name, identity: `spiffe://td/ns/shop/sa/${name}`, ...more });
 const deny = { verdict: 'deny', conclusion: 'denied by Server shop/cart: none of its policies allows it', object: 'Server.policy.linkerd.io shop/cart', why: 'unmatched' };
-const allow = { verdict: 'allow', conclusion: 'allowed by AuthorizationPolicy shop/clients, rule 1', object: 'AuthorizationPolicy.policy.linkerd.io shop/clients', rule: '1', why: 'rule' };
+const allow = { verdict: 'allow', conclusion: 'allowed by AuthorizationPolicy.policy.linkerd.io shop/clients, rule 1', object: 'AuthorizationPolicy.policy.linkerd.io shop/clients', rule: '1', why: 'rule' };
 const cart = (port = 8080, more: Partial<AccessServer> = {}): AccessServer => ({
   namespace: 'shop', kind: 'deployment', name: 'cart', port, mode: 'deny', objects: ['Server.policy.linkerd.io shop/cart'],
   decisions: [{ ...deny, rest: true }, { ...allow, clients: [0] }, { ...allow, audit: 'AuthorizationPolicy.policy.underlane.io shop/watch', clients: [1] }], ...more,
@@ -88,14 +88,17 @@ test('what is gone, or may not be seen, is said to be not known', () => {
 
 test('who may connect to a port, in words', () => {
   expect(allowedBy(access(), cart())).toEqual([
-    { who: 'deploy/web', by: 'AuthorizationPolicy shop/clients, rule 1', request: false, audited: false },
-    { who: 'deploy/job', by: 'AuthorizationPolicy shop/clients, rule 1', request: false, audited: true },
+    { who: 'deploy/web', by: 'AuthorizationPolicy.policy.linkerd.io shop/clients, rule 1', request: false, audited: false },
+    { who: 'deploy/job', by: 'AuthorizationPolicy.policy.linkerd.io shop/clients, rule 1', request: false, audited: true },
   ]);
   const all = { ...allow, object: 'default audit', audit: 'default audit', rest: true };
   expect(allowedBy(access(), cart(80, { decisions: [all] }))[0]).toMatchObject({ who: 'everybody', audited: true });
   expect(allowedBy(access(), cart(80, { decisions: [{ ...all, rest: false, clients: [0, 1, 2, 3, 4, 5] }] }), 2)[0]!.who).toBe('deploy/web, deploy/job and 4 more');
   expect(shortObject('Server.policy.linkerd.io shop/cart')).toBe('Server shop/cart');
   expect(shortObject('underlane.io')).toBe('underlane.io');
+  // Three languages have such a kind.
+  expect(shortObject('AuthorizationPolicy.policy.underlane.io shop/cart')).toBe('AuthorizationPolicy shop/cart');
+  expect(shortObject('AuthorizationPolicy.security.istio.io shop/cart')).toBe('AuthorizationPolicy.security.istio.io shop/cart');
 });
 
 test('the command that explains', () => {

@@ -185,10 +185,16 @@ export function wordsOf(c: Cell): string {
   return `${said[c.may]}${c.audited ? ', audited' : ''}: ${counts}`;
 }
 
-/** An object without its API group: "Server shop/api". */
+/** Kinds that several API groups have, with the group whose objects need not name it (ShortName in pkg/policy/authz). */
+const shared: Record<string, string> = { AuthorizationPolicy: 'policy.underlane.io', HTTPRoute: 'gateway.networking.k8s.io' };
+
+/** An object without its API group, unless others have such a kind: "Server shop/api", "AuthorizationPolicy.security.istio.io shop/api". */
 export function shortObject(object: string): string {
   const at = object.indexOf(' ');
-  return at < 0 ? object : `${object.slice(0, at).split('.')[0]} ${object.slice(at + 1)}`;
+  if (at < 0) return object;
+  const [kind, ...group] = object.slice(0, at).split('.');
+  const own = shared[kind!];
+  return own && own !== group.join('.') ? object : `${kind} ${object.slice(at + 1)}`;
 }
 
 /** What decided, by name and rule. */
