@@ -127,12 +127,15 @@ func TestForgedFieldIsJudgedAnew(t *testing.T) {
 				w.Header().Set("X-User", r.Header.Get("X-Who"))
 			}, nil, admin)
 			transport := p.transport(http2)
-			for _, c := range []struct{ path, who, want string }{
-				{"/ask", "admin", `200  /ask ["admin"]`},
-				{"/ask", "bob", "403 policy-denied the server's policy does not allow this client"},
+			const denied = "403 policy-denied the server's policy does not allow this client"
+			for _, c := range []struct{ path, also, who, want string }{
+				{"/ask", "X-Other", "admin", `200  /ask ["admin"]`},
+				{"/ask", "X-Other", "bob", denied},
+				{"/ask", "X_User", "bob", denied},
+				{"/ask", "X_User", "admin", denied}, // it is not asked about what is denied as it comes
 			} {
-				if got := p.get(t.Context(), transport, c.path, "X-User", "admin", "X_User", "root", "X-Who", c.who); got != c.want {
-					t.Errorf("%s as %s: got %q, want %q", c.path, c.who, got, c.want)
+				if got := p.get(t.Context(), transport, c.path, "X-User", "admin", c.also, "root", "X-Who", c.who); got != c.want {
+					t.Errorf("%s as %s, %s: got %q, want %q", c.path, c.who, c.also, got, c.want)
 				}
 			}
 		})

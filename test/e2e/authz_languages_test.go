@@ -93,6 +93,8 @@ var policyCalls = []policyCall{
 	{"/v1/%73ecret/key", nil, "nobody"},
 	{"/v2", []string{"-H", "Host: shop.example", "-H", "X-Role: admin"}, "everybody"},
 	{"/v2", []string{"-H", "Host: shop.example", "-H", "X-Role: user"}, "nobody"},
+	{"/v2", []string{"-H", "Host: shop.example", "-H", "X_Role: admin"}, "nobody"},
+	{"/v2", []string{"-H", "Host: shop.example", "-H", "X-Role: admin", "-H", "X_Role: user"}, "nobody"},
 	{"/v1/secret", []string{"-H", "Host: shop.example", "-H", "X-Role: admin"}, "nobody"},
 	{"/test.Service/Get", []string{"-X", "POST", "-H", "Content-Type: application/grpc", "-H", "TE: trailers"}, "account"},
 	{"/other.Service/Get", []string{"-X", "POST", "-H", "Content-Type: application/grpc", "-H", "TE: trailers"}, "nobody"},

@@ -28,6 +28,16 @@ func (f fields) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (f fields) Alike(name string, from int) (string, int, bool) {
+	for i := from; i < len(f); i++ {
+		if n := f[i][0]; n != name && strings.ReplaceAll(n, "_", "-") == name {
+			return f[i][1], i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
 type claims map[string]any
 
 // Value implements authz.Claims.
@@ -148,6 +158,10 @@ func TestReadings(t *testing.T) {
 		{`request.method == "GET"`, expression.ErrAmbiguous.Error(), folded},
 		{`request.headers["x-many"] != "9"`, expression.ErrRepeated.Error(), many},
 		{`"x-many" in request.headers`, "true", many},
+		{`request.headers["x-role"] == "1"`, expression.ErrAlike.Error(), request("/", "x-role", "1", "x_role", "2")},
+		{`request.headers["x-role"] == "1"`, expression.ErrAlike.Error(), request("/", "x_role", "1")},
+		{`!("x-role" in request.headers)`, expression.ErrAlike.Error(), request("/", "x_role", "1")},
+		{`"x-role" in request.headers`, "true", request("/", "x-role", "1", "x_role", "2")},
 		{`request.headers["a"] == "1" && request.headers["b"] == "1"`, expression.ErrRepeated.Error(), request("/", "a", "1", "a", "1", "b", "1", "b", "1")},
 		{`request.host == "x" || true`, expression.ErrHost.Error(), stranger},
 		{`true || request.host == "x"`, "true", stranger},

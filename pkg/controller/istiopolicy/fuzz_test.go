@@ -191,6 +191,9 @@ func (p pairs) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (pairs) Alike(string, int) (string, int, bool) { return "", 0, false }
+
 // Value implements authz.Claims.
 func (p pairs) Value(path []string, i int) (string, bool) {
 	for _, kv := range p {

@@ -173,6 +173,9 @@ func (f fields) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (fields) Alike(string, int) (string, int, bool) { return "", 0, false }
+
 func (m *maker) call() call {
 	c := call{
 		client: pick(m, [3]string{}, [3]string{"home", "a", "x"}, [3]string{"home", "a", "y"}, [3]string{"home", "b", "y"}, [3]string{"away", "a", "x"}),

@@ -24,6 +24,9 @@ func (f fields) Next(name string, from int) (string, int, bool) {
 	return f[name][from], from + 1, true
 }
 
+// Alike implements authz.Fields.
+func (fields) Alike(string, int) (string, int, bool) { return "", 0, false }
+
 func limited(tb testing.TB, of ...authz.Limit) (*Directory, *mesh.Workload) {
 	w := &mesh.Workload{UID: "api", Name: "api", Node: "node-1", Limited: true}
 	for i := range of {

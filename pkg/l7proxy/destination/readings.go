@@ -44,18 +44,24 @@ func (r *Routing) Match(asked *route.Request) (route.Hit, route.Verdict) {
 }
 
 // ambiguous reports whether a header field or a parameter that the rules compare has several
-// values, of which servers read one or the other, or one that the server does not get.
+// values, of which servers read one or the other, or one that the server does not get, or whether
+// there is a field that only some servers take for it.
 func (r *Routing) ambiguous(asked *route.Request) bool {
 	fields, params := r.Table.Compared()
 	for _, name := range fields {
 		if name == "host" || asked.Fields == nil {
 			continue
 		}
+		all, is := asked.Fields.(authz.Fields)
+		if is {
+			if _, _, alike := all.Alike(name, 0); alike {
+				return true
+			}
+		}
 		first, ok := asked.Fields.Get(name)
 		if !ok {
 			continue
 		}
-		all, is := asked.Fields.(authz.Fields)
 		if !is {
 			return true
 		}

@@ -29,6 +29,16 @@ func (s sent) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (s sent) Alike(name string, from int) (string, int, bool) {
+	for i := from; i < len(s); i++ {
+		if key, value, _ := strings.Cut(s[i], ": "); key != name && strings.ReplaceAll(key, "_", "-") == strings.ReplaceAll(name, "_", "-") {
+			return value, i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
 // TestReadings: a request that servers read in several ways belongs to a rule of an EgressNetwork
 // that denies only if each of them does.
 func TestReadings(t *testing.T) {
@@ -59,6 +69,7 @@ func TestReadings(t *testing.T) {
 			"a user before the host":           {"GET /public ok.example:80@admin.example", nil, false},
 			"a port":                           {"GET /public OK.example:8080", nil, true},
 			"a field":                          {"GET /field", sent{"x-team: a"}, true},
+			"one that is alike, too":           {"GET /field", sent{"x-team: a", "x_team: b"}, false},
 			"a field twice":                    {"GET /field", sent{"x-team: a", "x-team: a"}, true},
 			"two values of a field":            {"GET /field", sent{"x-team: a", "x-team: b"}, false},
 			"a field that does not go on":      {"GET /field", sent{"-x-team: a"}, false},

@@ -73,7 +73,7 @@ type editedFields struct {
 
 // Next implements authz.Fields. Positions of fields that were added are below zero.
 func (f *editedFields) Next(name string, from int) (value string, next int, ok bool) {
-	if from >= 0 && !slices.Contains(f.remove, name) {
+	if from >= 0 && !f.removes(name) {
 		if value, next, ok = f.fields.Next(name, from); ok {
 			return value, next, true
 		}
@@ -81,6 +81,37 @@ func (f *editedFields) Next(name string, from int) (value string, next int, ok b
 	for i := max(0, -from); i < len(f.add); i++ {
 		if f.add[i].Name == name {
 			return f.add[i].Value, -(i + 1), true
+		}
+	}
+	return "", 0, false
+}
+
+// Alike implements authz.Fields, as Next does.
+func (f *editedFields) Alike(name string, from int) (value string, next int, ok bool) {
+	if from >= 0 && !f.removes(name) {
+		if value, next, ok = f.fields.Alike(name, from); ok {
+			return value, next, true
+		}
+	}
+	for i := max(0, -from); i < len(f.add); i++ {
+		if n := f.add[i].Name; n != name && http1.Alike(n, name) {
+			return f.add[i].Value, -(i + 1), true
+		}
+	}
+	return "", 0, false
+}
+
+// removes reports whether the fields of a name are removed: with them go those of names that are alike.
+func (f *editedFields) removes(name string) bool {
+	return slices.ContainsFunc(f.remove, func(removed string) bool { return http1.Alike(removed, name) })
+}
+
+// Alike implements authz.Fields.
+func (f *fields) Alike(name string, from int) (value string, next int, ok bool) {
+	i := 0
+	for n, v := range http1.Forwarded((*http1.Head)(f)) {
+		if i++; i > from && len(n) == len(name) && http1.Alike(n, name) && !strings.EqualFold(unsafeString(n), name) {
+			return unsafeString(v), i, true
 		}
 	}
 	return "", 0, false

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/jwt"
@@ -49,6 +50,16 @@ func (st *stream) authenticate(b *h2conn.Batch) bool {
 func (f *headFields) Next(name string, from int) (value string, next int, ok bool) {
 	for i := from; i < len(*f); i++ {
 		if (*f)[i].Name == name {
+			return (*f)[i].Value, i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
+// Alike implements authz.Fields.
+func (f *headFields) Alike(name string, from int) (value string, next int, ok bool) {
+	for i := from; i < len(*f); i++ {
+		if n := (*f)[i].Name; len(n) == len(name) && n != name && http1.Alike(n, name) {
 			return (*f)[i].Value, i + 1, true
 		}
 	}

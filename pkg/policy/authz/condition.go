@@ -54,7 +54,8 @@ func (c *condition) fitsRequest(f *facts, wide bool) bool {
 }
 
 // judgeHeader does for the values of a header field what readings.judge does for
-// the readings of a path. A field that is absent has no value: it is not in v.
+// the readings of a path. A field that is absent has no value: it is not in v. With fields of
+// names that are alike there is a second reading, which has their values, too.
 func judgeHeader(fields Fields, name string, v *values, want, wide bool) bool {
 	if v == nil {
 		return true
@@ -63,15 +64,24 @@ func judgeHeader(fields Fields, name string, v *values, want, wide bool) bool {
 		return !want
 	}
 	value, next, ok := fields.Next(name, 0)
-	if !ok {
-		return !want
+	out := !want
+	if ok {
+		out = !wide
 	}
 	for ; ok; value, next, ok = fields.Next(name, next) {
 		if v.judge(value, want, wide) == wide {
 			return wide
 		}
 	}
-	return !wide
+	if out == wide {
+		return out
+	}
+	for value, next, ok = fields.Alike(name, 0); ok; value, next, ok = fields.Alike(name, next) {
+		if v.judge(value, want, wide) == wide {
+			return wide
+		}
+	}
+	return out
 }
 
 // judgeClaim reports whether an element of the claim is in v, or with want false none is.

@@ -25,6 +25,16 @@ func (f *fields) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (f *fields) Alike(name string, from int) (string, int, bool) {
+	for i := from; i < len(*f); i++ {
+		if n := (*f)[i][0]; n != name && strings.ReplaceAll(n, "_", "-") == strings.ReplaceAll(name, "_", "-") {
+			return (*f)[i][1], i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
 func (c claims) Value(path []string, i int) (string, bool) {
 	name := strings.Join(path, ".")
 	for _, kv := range c {

@@ -81,6 +81,9 @@ type Fields interface {
 	// or later, and the position after it; from is 0 at first. Without one, ok is
 	// false. The name is in lower case and matches fields in any case.
 	Next(name string, from int) (value string, next int, ok bool)
+	// Alike is Next for the fields that only some servers take for those of that name: CGI, WSGI
+	// and PHP make X_ROLE of x-role and of x_role.
+	Alike(name string, from int) (value string, next int, ok bool)
 }
 
 // Claims are those of a verified token.

@@ -144,7 +144,8 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// TestRepeatedHeader: a header that is sent twice is read in the way that refuses.
+// TestRepeatedHeader: a header that is sent twice, or by a name that some servers take for the same, is
+// read in the way that refuses.
 func TestRepeatedHeader(t *testing.T) {
 	user := Condition{Kind: ConditionHeader, Name: "x-role", Values: exact("user")}
 	notUser := Condition{Kind: ConditionHeader, Name: "x-role", NotValues: exact("user")}
@@ -164,9 +165,14 @@ func TestRepeatedHeader(t *testing.T) {
 		if got := set.DecideRequest(from(""), r); got.Verdict != tc.want || got.Why != WhyRule {
 			t.Errorf("%s, once: got %+v, want %v by the rule", name, got.Outcome, tc.want)
 		}
-		r.Fields = &fields{{"x-role", "user"}, {"x-role", "admin"}}
-		if got := set.DecideRequest(from(""), r); got.Verdict != Deny {
-			t.Errorf("%s, twice: got %+v, want it denied", name, got.Outcome)
+		for what, sent := range map[string]fields{
+			"twice": {{"x-role", "user"}, {"x-role", "admin"}}, "also by a name that is alike": {{"x-role", "user"}, {"x_role", "admin"}},
+			"only by a name that is alike": {{"x_role", "user"}},
+		} {
+			r.Fields = &sent
+			if got := set.DecideRequest(from(""), r); got.Verdict != Deny {
+				t.Errorf("%s, %s: got %+v, want it denied", name, what, got.Outcome)
+			}
 		}
 	}
 }

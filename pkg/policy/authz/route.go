@@ -22,7 +22,8 @@ type router struct {
 	names map[*mesh.Route]string
 	grpc  bool // the routes are those of gRPC calls
 	// fields and params are the names of what the routes compare. A request that has one of
-	// them with several values belongs to no route: servers read one or the other.
+	// them with several values, or under names that are alike, belongs to no route: servers read
+	// one or the other.
 	fields, params []string
 }
 
@@ -68,6 +69,9 @@ func (r *router) ambiguous(q *Request) bool {
 	for _, name := range r.fields {
 		if q.Fields == nil {
 			break
+		}
+		if _, _, alike := q.Fields.Alike(name, 0); alike {
+			return true
 		}
 		first, next, ok := q.Fields.Next(name, 0)
 		for value := ""; ok; {

@@ -35,6 +35,9 @@ func (h headers) Next(name string, from int) (string, int, bool) {
 	return v, 1, ok && from == 0
 }
 
+// Alike implements authz.Fields.
+func (headers) Alike(string, int) (string, int, bool) { return "", 0, false }
+
 // lines are the values of the field x-op.
 type lines []string
 
@@ -45,6 +48,9 @@ func (l lines) Next(name string, from int) (string, int, bool) {
 	}
 	return l[from], from + 1, true
 }
+
+// Alike implements authz.Fields.
+func (lines) Alike(string, int) (string, int, bool) { return "", 0, false }
 
 func client(namespace string) *Connection {
 	c := &Connection{Port: 80}

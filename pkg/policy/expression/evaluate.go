@@ -20,6 +20,7 @@ var (
 	ErrCost      = errors.New("the evaluation costs too much")
 	ErrHost      = errors.New("the request's host is not clear")
 	ErrRepeated  = errors.New("header fields are repeated too often")
+	ErrAlike     = errors.New("there is a header field of another name that some servers take for the same, with _ for -")
 	ErrType      = errors.New("a value has a type that the expression does not expect")
 	ErrOther     = errors.New("the expression cannot be evaluated")
 )

@@ -45,6 +45,9 @@ func (h *headers) value(name string) (string, bool) {
 	if h.fields == nil {
 		return "", false
 	}
+	if h.alike(name) {
+		return "", true
+	}
 	first, next, ok := h.fields.Next(name, 0)
 	if !ok {
 		return "", false
@@ -78,6 +81,16 @@ func (h *headers) tooMany() bool {
 	return true
 }
 
+// alike makes the evaluation fail if there is a field that only some servers take for the one of
+// that name.
+func (h *headers) alike(name string) bool {
+	_, _, is := h.fields.Alike(name, 0)
+	if is {
+		h.of.err = ErrAlike
+	}
+	return is
+}
+
 var errByName = errors.New("header fields are read by name")
 
 // Contains implements traits.Container.
@@ -86,8 +99,9 @@ func (h *headers) Contains(key ref.Val) ref.Val {
 	if !ok || h.fields == nil {
 		return types.False
 	}
-	_, _, ok = h.fields.Next(strings.ToLower(string(name)), 0)
-	return types.Bool(ok)
+	lower := strings.ToLower(string(name))
+	_, _, ok = h.fields.Next(lower, 0)
+	return types.Bool(ok || h.alike(lower))
 }
 
 // Get implements traits.Indexer.

@@ -26,6 +26,16 @@ func (f fields) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (f fields) Alike(name string, from int) (string, int, bool) {
+	for i := from; i < len(f); i++ {
+		if n := f[i][0]; n != name && strings.ReplaceAll(n, "_", "-") == strings.ReplaceAll(name, "_", "-") {
+			return f[i][1], i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
 func call(id int64, function string, args ...*exprpb.Expr) *exprpb.Expr {
 	return &exprpb.Expr{Id: id, ExprKind: &exprpb.Expr_CallExpr{CallExpr: &exprpb.Expr_Call{Function: function, Args: args}}}
 }

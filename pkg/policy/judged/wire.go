@@ -80,6 +80,17 @@ func (f fields) Next(name string, from int) (value string, next int, ok bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (f fields) Alike(name string, from int) (value string, next int, ok bool) {
+	dashes := strings.NewReplacer("_", "-")
+	for i := from; i < len(f); i++ {
+		if n := f[i].GetName(); !strings.EqualFold(n, name) && strings.EqualFold(dashes.Replace(n), dashes.Replace(name)) {
+			return string(f[i].GetValue()), i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
 // Calls converts a list of calls.
 func Calls(node string, list *calls.List, rules func(uid string) *authz.Workload, pods []*mesh.Workload) *agentv1.CallsResponse {
 	out := &agentv1.CallsResponse{Node: node, Seconds: list.Seconds, Lost: list.Lost}

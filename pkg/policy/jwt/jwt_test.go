@@ -119,6 +119,16 @@ func (f fields) Next(name string, from int) (string, int, bool) {
 	return "", 0, false
 }
 
+// Alike implements authz.Fields.
+func (f fields) Alike(name string, from int) (string, int, bool) {
+	for i := from; i+1 < len(f); i += 2 {
+		if n := f[i]; !strings.EqualFold(n, name) && strings.EqualFold(strings.ReplaceAll(n, "_", "-"), strings.ReplaceAll(name, "_", "-")) {
+			return f[i+1], i + 2, true
+		}
+	}
+	return "", 0, false
+}
+
 func bearer(token string) Head {
 	return Head{Path: "/", Fields: fields{"Authorization", "Bearer " + token}}
 }
@@ -325,6 +335,8 @@ func TestPlaces(t *testing.T) {
 	}{
 		"not in Authorization":   {bearer(a), outcome{}},
 		"header":                 {Head{"/", fields{"x-token", a}}, outcome{Principal: alice, Remove: []string{"x-token"}}},
+		"header by a name alike": {Head{"/", fields{"x_token", "x"}}, outcome{Failure: Malformed}},
+		"beside a good one":      {Head{"/", fields{"x-token", a, "X_Token", "x"}}, outcome{Failure: Malformed}},
 		"prefix":                 {Head{"/", fields{"x-other", "t:  " + a}}, outcome{Principal: alice, Remove: []string{"x-other"}}},
 		"without prefix":         {Head{"/", fields{"x-other", a}}, outcome{}},
 		"the same twice":         {Head{"/?t=" + a, fields{"x-token", a}}, outcome{Principal: alice, Remove: []string{"x-token"}, Target: "/"}},

@@ -17,10 +17,15 @@ type found struct {
 func (p *place) each(path string, fields authz.Fields, yield func(token string) bool) {
 	switch p.kind {
 	case inHeader:
-		lines(fields, p.name, func(value string) bool {
+		each := func(value string) bool {
 			token, ok := p.after(value)
 			return !ok || yield(token)
-		})
+		}
+		if lines(fields, p.name, each) && fields != nil {
+			for value, next, ok := fields.Alike(p.name, 0); ok && each(value); {
+				value, next, ok = fields.Alike(p.name, next)
+			}
+		}
 	case inQuery:
 		_, query, _ := strings.Cut(path, "?")
 		query, _, _ = strings.Cut(query, "#")
@@ -41,16 +46,17 @@ func (p *place) each(path string, fields authz.Fields, yield func(token string) 
 	}
 }
 
-// lines yields the values of a header field.
-func lines(fields authz.Fields, name string, yield func(value string) bool) {
+// lines yields the values of a header field. It reports whether yield has returned true for all.
+func lines(fields authz.Fields, name string, yield func(value string) bool) bool {
 	if fields == nil {
-		return
+		return true
 	}
 	for value, next, ok := fields.Next(name, 0); ok; value, next, ok = fields.Next(name, next) {
 		if !yield(value) {
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // after returns what follows the prefix, which is compared in any case of letters as the

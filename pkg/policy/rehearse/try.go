@@ -93,6 +93,9 @@ type unrecorded struct{ asked bool }
 // Next implements authz.Fields.
 func (u *unrecorded) Next(string, int) (string, int, bool) { u.asked = true; return "", 0, false }
 
+// Alike implements authz.Fields.
+func (u *unrecorded) Alike(string, int) (string, int, bool) { u.asked = true; return "", 0, false }
+
 // Value implements authz.Claims.
 func (u *unrecorded) Value([]string, int) (string, bool) { u.asked = true; return "", false }
 
