@@ -258,14 +258,18 @@ func (c *Conn) begin(s *Stream) {
 	}
 }
 
-// offer writes as much of p as the windows allow now.
-func (c *Conn) offer(s *Stream, p []byte) (int, error) {
+// offer writes as much of p as the windows allow now. waits says that the writer waits until
+// goOn has written the rest.
+func (c *Conn) offer(s *Stream, p []byte, waits bool) (int, error) {
 	c.Lock()
 	c.begin(s)
 	n, err := c.Engine.WriteData(s.id, p, false)
 	s.wrote = true
 	if err == nil && n < len(p) {
 		c.AwaitRoom(s, &s.queued)
+		if waits {
+			s.pending = p[n:]
+		}
 	}
 	c.Unlock()
 	if c.kind == Opaque {
@@ -274,6 +278,23 @@ func (c *Conn) offer(s *Stream, p []byte) (int, error) {
 		c.Send()
 	}
 	return n, err
+}
+
+// goOn writes what a stream has pending, as much as the windows allow now. It reports whether the
+// stream's writer is to wake up: all is written, or nothing can be.
+func (c *Conn) goOn(s *Stream, b *h2conn.Batch) bool {
+	c.Lock()
+	defer c.Unlock()
+	if len(s.pending) == 0 {
+		return true
+	}
+	n, err := c.Engine.WriteData(s.id, s.pending, false)
+	b.Add(c.Conn)
+	if s.pending = s.pending[n:]; err != nil || len(s.pending) == 0 {
+		return true
+	}
+	c.AwaitRoom(s, &s.queued)
+	return false
 }
 
 // finishWriting ends this side of a stream.

@@ -9,7 +9,7 @@ func (s *Stream) Offer(p []byte) (kept int, err error) {
 	if to := s.writesTo(); to != nil {
 		return to.Offer(p)
 	}
-	n, err := s.writeNow(p)
+	n, err := s.writeNow(p, false)
 	if n < len(p) && err == nil {
 		s.kept = bytes.Clone(p[n:])
 	}

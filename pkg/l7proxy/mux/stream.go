@@ -24,8 +24,10 @@ type Stream struct {
 	c      *Conn
 	id     uint32
 	queued bool // it waits for room on the connection; the connection's lock guards it
-	wrote  bool // bytes were written; the connection's lock guards it
-	opens  bool // this end's head is to be sent with the first bytes; the connection's lock guards it
+	// pending is what a Write that waits has not written yet; the connection's lock guards it.
+	pending []byte
+	wrote   bool // bytes were written; the connection's lock guards it
+	opens   bool // this end's head is to be sent with the first bytes; the connection's lock guards it
 	// Port is the port of an opaque connection's client, 0 for HTTP/1. The end that opens the
 	// stream has named it. It is not changed.
 	Port uint16
@@ -174,8 +176,13 @@ func (s *Stream) failAs(err error, answer Answer) {
 	}
 }
 
-// Resume implements h2conn.Waiter: it wakes the writer.
-func (s *Stream) Resume(*h2conn.Batch) {
+// Resume implements h2conn.Waiter: it writes what a Write that waits has left, as far as the
+// windows allow it, and wakes the writer when that is done. Otherwise each time that the connection
+// has room for a few streams, the writers of all would wake up, and most of them in vain.
+func (s *Stream) Resume(b *h2conn.Batch) {
+	if !s.c.goOn(s, b) {
+		return
+	}
 	s.mu.Lock()
 	s.room = true
 	s.mu.Unlock()
@@ -250,17 +257,20 @@ func (s *Stream) Write(p []byte) (int, error) {
 			n, err := to.Write(p[written:])
 			return written + n, err
 		}
-		n, err := s.writeNow(p[written:])
+		n, err := s.writeNow(p[written:], true)
 		written += n
 		if err != nil || written == len(p) {
 			return written, err
 		}
-		s.awaitRoom()
+		if written = len(p) - s.awaitRoom(); written == len(p) {
+			return written, nil
+		}
 	}
 }
 
-// writeNow writes as much of p as the windows allow now.
-func (s *Stream) writeNow(p []byte) (int, error) {
+// writeNow writes as much of p as the windows allow now. waits says that awaitRoom follows if
+// that is not all.
+func (s *Stream) writeNow(p []byte, waits bool) (int, error) {
 	s.mu.Lock()
 	err := s.mayNotWrite()
 	s.room = false
@@ -268,24 +278,30 @@ func (s *Stream) writeNow(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := s.c.offer(s, p)
+	n, err := s.c.offer(s, p, waits)
 	if err != nil {
 		err = causeOf(s, err)
 	}
 	return n, err
 }
 
-// awaitRoom waits until more can be written, or nothing can.
-func (s *Stream) awaitRoom() {
+// awaitRoom waits until what writeNow has left is written, more can be written, or nothing can.
+// It returns how many bytes are still left.
+func (s *Stream) awaitRoom() (left int) {
 	if s.writesInTurn != nil {
 		s.writesInTurn.Pause()
 		defer s.writesInTurn.Resume()
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for !s.room && s.mayNotWrite() == nil {
 		s.writable.Wait()
 	}
+	s.mu.Unlock()
+	s.c.Lock()
+	defer s.c.Unlock()
+	left = len(s.pending)
+	s.pending = nil
+	return left
 }
 
 func (s *Stream) mayNotWrite() error {
