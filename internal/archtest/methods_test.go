@@ -17,7 +17,7 @@ var manyMethods = map[string]struct {
 	most int
 	why  string
 }{
-	"pkg/l7proxy/mux.Stream": {56, "a net.Conn, too, and all that conn.Conn has; it forwards, and moves to another connection"},
+	"pkg/l7proxy/mux.Stream": {58, "a net.Conn, too, and all that conn.Conn has; it forwards, and moves to another connection"},
 }
 
 func TestMethods(t *testing.T) {

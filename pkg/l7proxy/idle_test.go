@@ -2,6 +2,7 @@ package l7proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -152,6 +153,8 @@ func (memoryConn) OnHangup(*rawio.Hangups, func()) error { return nil }
 func (memoryConn) ReadsInTurn(rawio.Turns)               {}
 func (memoryConn) WritesInTurn(rawio.Turns)              {}
 func (memoryConn) ReadMore([]byte) (int, error)          { return 0, nil }
+func (memoryConn) ReadNow([]byte) (int, error)           { return 0, nil }
+func (memoryConn) ConnectionState() tls.ConnectionState  { return tls.ConnectionState{} }
 func (memoryConn) ReadAhead(bool)                        {}
 func (memoryConn) QuickAck()                             {}
 func (memoryConn) WriteFailure(err error) error          { return err }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
-	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/h2"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
@@ -30,8 +29,8 @@ func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) 
 		p.movable.add(s, c)
 		defer p.movable.remove(s)
 	}
-	if secure, ok := s.Client.(*conn.Secure); ok && kind == mux.Opaque {
-		c.Proof = p.Certs.ServerProof(secure.ConnectionState())
+	if state := s.Client.ConnectionState(); state.HandshakeComplete && kind == mux.Opaque {
+		c.Proof = p.Certs.ServerProof(state)
 	}
 	c.OnVain(func() time.Duration {
 		wait := p.core.Paces.Add(s.From, balance.Now(), 1)

@@ -4,6 +4,7 @@
 package conn
 
 import (
+	"crypto/tls"
 	"net"
 
 	"github.com/underlane/underlane/pkg/rawio"
@@ -31,6 +32,9 @@ type Conn interface {
 	// ReadMore reads further bytes that have arrived already, after a Read. It does not
 	// wait.
 	ReadMore(p []byte) (int, error)
+	// ReadNow is a Read that does not wait: n is 0 without an error if nothing has arrived. It
+	// needs system calls of its own.
+	ReadNow(p []byte) (n int, err error)
 	// Await waits until there is something to read, if the connection can do that without a
 	// buffer. Otherwise it returns nil at once. After an error nothing can be read.
 	Await() error
@@ -63,6 +67,9 @@ type Conn interface {
 	Flush() error
 	// Raw returns the TCP connection below; nil for a stream of a shared connection.
 	Raw() *rawio.Conn
+	// ConnectionState returns what the TLS handshake has found. Without TLS of its own, as a
+	// stream of a shared connection is, HandshakeComplete is false.
+	ConnectionState() tls.ConnectionState
 }
 
 // Plain is a TCP connection without TLS.
@@ -88,6 +95,14 @@ func (c Plain) Lent() (buf *[]byte, n int) { return nil, 0 }
 // had arrived.
 func (c Plain) ReadMore([]byte) (int, error) { return 0, nil }
 
+// ReadNow implements Conn.
+func (c Plain) ReadNow(p []byte) (n int, err error) {
+	if c.Pending() == 0 {
+		return 0, nil
+	}
+	return c.Read(p)
+}
+
 // ReadAhead implements Conn.
 func (c Plain) ReadAhead(bool) {}
 
@@ -105,3 +120,6 @@ func (c Plain) Offer(p []byte) (kept int, err error) {
 
 // Raw implements Conn.
 func (c Plain) Raw() *rawio.Conn { return c.Conn }
+
+// ConnectionState implements Conn.
+func (c Plain) ConnectionState() tls.ConnectionState { return tls.ConnectionState{} }

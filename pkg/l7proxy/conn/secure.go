@@ -115,6 +115,14 @@ func (c *Secure) ReadMore(p []byte) (n int, err error) {
 	return n, err
 }
 
+// ReadNow implements Conn.
+func (c *Secure) ReadNow(p []byte) (n int, err error) {
+	if c.ahead {
+		return c.Read(p)
+	}
+	return c.ReadMore(p)
+}
+
 // Await implements Conn. crypto/tls does not say whether it has bytes already, so Await
 // reads one, and keeps it for the next Read. That one takes the rest of the record, which
 // is decrypted already.

@@ -186,8 +186,10 @@ func (d *messages) readIdle() error {
 		}
 	}
 	d.endIdle()
-	if c, plain := d.s.Client.(conn.Plain); n == 0 && plain && c.Pending() > 0 {
-		n, err = c.Read(d.idleBuf[:]) // it came just before the wait was ended: it is served
+	if n == 0 {
+		if came, _ := d.s.Client.ReadNow(d.idleBuf[:]); came > 0 {
+			n, err = came, nil // it came just before the wait was ended: it is served
+		}
 	}
 	return d.took(n, err)
 }

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"crypto/tls"
 	"net"
 
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
@@ -42,6 +43,17 @@ func (s *Stream) OnHangup(_ *rawio.Hangups, f func()) error {
 // ReadMore implements conn.Conn: Read has taken in what there was.
 func (s *Stream) ReadMore([]byte) (int, error) { return 0, nil }
 
+// ReadNow implements conn.Conn.
+func (s *Stream) ReadNow(p []byte) (n int, err error) {
+	s.mu.Lock()
+	unread := s.unread()
+	s.mu.Unlock()
+	if unread == 0 {
+		return 0, nil
+	}
+	return s.Read(p)
+}
+
 // ReadAhead implements conn.Conn.
 func (s *Stream) ReadAhead(bool) {}
 
@@ -59,6 +71,9 @@ func (s *Stream) WritesInTurn(turns rawio.Turns) { s.writesInTurn = turns }
 
 // Raw implements conn.Conn. It is nil, because streams share the TCP connection.
 func (s *Stream) Raw() *rawio.Conn { return nil }
+
+// ConnectionState implements conn.Conn.
+func (s *Stream) ConnectionState() tls.ConnectionState { return tls.ConnectionState{} }
 
 // Charge charges the bytes that wait in the stream to usage.
 func (s *Stream) Charge(usage *quota.Usage) {

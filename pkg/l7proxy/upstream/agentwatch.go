@@ -30,7 +30,7 @@ const (
 type monitoredConn struct {
 	conn.Transport
 	ep        Endpoint
-	dedicated bool // it carries one HTTP/1 connection, not streams
+	dedicated bool // the transport's dedicatedConns have it
 	pool      *transport
 
 	waiting atomic.Bool  // written to since the last read
@@ -82,7 +82,9 @@ func (c *monitoredConn) Failure(err error) error {
 }
 
 func (c *monitoredConn) Close() error {
-	c.pool.agents.remove(c)
+	if c.pool.agents.remove(c) && c.dedicated {
+		c.pool.dedicated.leave(c.ep.Key)
+	}
 	return c.Transport.Close()
 }
 
@@ -106,7 +108,6 @@ func (c *monitoredConn) look() bool {
 type monitoredConns struct {
 	mu     sync.Mutex
 	conns  map[netip.AddrPort]map[*monitoredConn]struct{}
-	http1  map[Key]int             // how many of them are dedicated
 	asking map[netip.AddrPort]bool // endpoints whose agents are being probed
 
 	questions sync.WaitGroup // probes that are under way
@@ -118,37 +119,24 @@ func (w *monitoredConns) add(c *monitoredConn) {
 	addr := c.ep.Peer.Addr
 	if w.conns == nil {
 		w.conns, w.asking = map[netip.AddrPort]map[*monitoredConn]struct{}{}, map[netip.AddrPort]bool{}
-		w.http1 = map[Key]int{}
 	}
 	if w.conns[addr] == nil {
 		w.conns[addr] = map[*monitoredConn]struct{}{}
 	}
 	w.conns[addr][c] = struct{}{}
-	if c.dedicated {
-		w.http1[c.ep.Key]++
-	}
 }
 
-// dedicatedTo returns the number of dedicated connections for key.
-func (w *monitoredConns) dedicatedTo(key Key) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.http1[key]
-}
-
-func (w *monitoredConns) remove(c *monitoredConn) {
+// remove reports whether c was there.
+func (w *monitoredConns) remove(c *monitoredConn) (there bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	addr := c.ep.Peer.Addr
-	if _, there := w.conns[addr][c]; there && c.dedicated {
-		if w.http1[c.ep.Key]--; w.http1[c.ep.Key] == 0 {
-			delete(w.http1, c.ep.Key)
-		}
-	}
+	_, there = w.conns[addr][c]
 	delete(w.conns[addr], c)
 	if len(w.conns[addr]) == 0 {
 		delete(w.conns, addr)
 	}
+	return there
 }
 
 // overdue returns connections whose agents are to be probed, one for each endpoint. For

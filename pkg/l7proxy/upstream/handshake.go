@@ -302,7 +302,6 @@ func (p *transport) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string
 		return nil, ep.Expected(), err
 	}
 	below := p.monitor(raw, ep)
-	below.dedicated = alpn == mtls.ALPNHTTP1
 	below.ep.HasOthers = true // a probe of its agent is given less time
 	c := tls.Client(below, config)
 	var aside Aside
@@ -316,6 +315,9 @@ func (p *transport) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string
 		return nil, ep.Expected(), p.dialError(ep, err)
 	}
 	p.down.back(ep)
+	if below.dedicated = alpn == mtls.ALPNHTTP1; below.dedicated {
+		p.dedicated.enter(ep.Key)
+	}
 	p.agents.add(below)
 	result := ep.Expected()
 	result.ALPN = c.ConnectionState().NegotiatedProtocol
@@ -325,9 +327,9 @@ func (p *transport) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string
 // proof returns what the handshake of a connection to the endpoint's agent has proved. It is
 // nil if there was no handshake.
 func (p *transport) proof(ep *Endpoint, c conn.Conn) *mtls.Proof {
-	secure, ok := c.(*conn.Secure)
-	if !ok || ep.Client == nil || p.Certs == nil {
+	state := c.ConnectionState()
+	if !state.HandshakeComplete || ep.Client == nil || p.Certs == nil {
 		return nil
 	}
-	return p.Certs.ClientProof(ep.Client.Identity, ep.Key.Identity, secure.ConnectionState())
+	return p.Certs.ClientProof(ep.Client.Identity, ep.Key.Identity, state)
 }

@@ -37,7 +37,6 @@ type muxPool struct {
 	connect func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
 
 	// mu guards these as well.
-	reserved         map[Key]int       // dedicated connections that are being made
 	unsupportedUntil map[Key]time.Time // when to try again whether peers support sharing
 }
 
@@ -63,7 +62,7 @@ func (p *muxPool) init(owner *Pool, alpn string) {
 	p.connect = func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 		return owner.dialMesh(ctx, ep, alpn)
 	}
-	p.reserved, p.unsupportedUntil = make(map[Key]int), make(map[Key]time.Time)
+	p.unsupportedUntil = make(map[Key]time.Time)
 }
 
 // kind is what the streams are.
@@ -85,17 +84,11 @@ func (p *muxPool) reserve(key Key) bool {
 	if p.sharesLocked(key) {
 		return false
 	}
-	p.reserved[key]++
+	p.owner.dedicated.enter(key)
 	return true
 }
 
-func (p *muxPool) release(key Key) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reserved[key]--; p.reserved[key] == 0 {
-		delete(p.reserved, key)
-	}
-}
+func (p *muxPool) release(key Key) { p.owner.dedicated.leave(key) }
 
 // shares reports whether the next connection for key is to be shared.
 func (p *muxPool) shares(key Key) bool {
@@ -105,7 +98,7 @@ func (p *muxPool) shares(key Key) bool {
 }
 
 func (p *muxPool) sharesLocked(key Key) bool {
-	if p.reserved[key]+p.owner.agents.dedicatedTo(key) < muxFrom || p.ending() {
+	if p.owner.dedicated.to(key) < muxFrom || p.ending() {
 		return false
 	}
 	return !p.unsupported(key)

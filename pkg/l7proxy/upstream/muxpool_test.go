@@ -121,7 +121,7 @@ func TestMuxUnsupported(t *testing.T) {
 	if n := peers.dials.Load(); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
-	p.owner.agents.http1 = map[Key]int{{}: muxFrom}
+	p.owner.dedicated.n = map[Key]int{{}: muxFrom}
 	if p.shares(Key{}) {
 		t.Error("it counts as one that shares")
 	}
@@ -295,7 +295,7 @@ func TestMuxReserve(t *testing.T) {
 	if p.shares(Key{}) {
 		t.Error("the place of one that is gone stays taken")
 	}
-	p.owner.agents.add(&monitoredConn{dedicated: true})
+	p.owner.dedicated.enter(Key{})
 	if !p.shares(Key{}) {
 		t.Error("what is made does not count")
 	}

@@ -106,6 +106,7 @@ type transport struct {
 	turns     turns
 	down      downPeers
 	agents    monitoredConns
+	dedicated dedicatedConns
 	stall     stallDetector
 	shortcuts shortcuts
 	startMu   sync.Mutex     // nothing starts once the lifetime has ended
