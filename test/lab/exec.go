@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
+
+	"github.com/underlane/underlane/test/slow"
 )
 
 // Result is the result of a program.
@@ -91,10 +94,19 @@ func (l *Lab) AgentCommand(node string, args ...string) *exec.Cmd {
 }
 
 // Agent runs the agent's command line for the agent of a node and returns its
-// standard output.
+// standard output. On a slow machine it asks again if the agent does not answer in time.
 func (l *Lab) Agent(node string, args ...string) string {
 	l.t.Helper()
-	return l.must(l.AgentCommand(node, args...)).Stdout
+	const patience = 5 * time.Second // of the command
+	for end := time.Now().Add(slow.Times(patience)); ; {
+		r := Run(l.AgentCommand(node, args...))
+		if r.Code == 0 {
+			return r.Stdout
+		}
+		if !strings.Contains(r.Stderr, "does not answer: it hangs") || time.Now().After(end) {
+			l.t.Fatalf("lab %s", r)
+		}
+	}
 }
 
 // TryAgent is like Agent for a command that may fail.
