@@ -149,6 +149,7 @@ var layers = map[string]int{
 	"pkg/redirect/podns":      1,
 
 	"pkg/redirect/heartbeat": 1,
+	"pkg/redirect/ringtest":  3, // for tests
 
 	"bpf":         1,
 	"api":         0,

@@ -15,7 +15,8 @@ import (
 //
 // All pages of a ring buffer that are mapped count for the process, twice where the whole is
 // mapped as libraries do it: 8 MiB for one of 4 MiB. So only the page of each position is
-// mapped, and a window of the data that moves along.
+// mapped, and a window of the data that moves along. To move it costs some 80 ns for each page, which
+// is as much as to read a record: while there is much to read, the whole is mapped.
 type ring struct {
 	fd                 int
 	size               uint64         // of the data, a power of two
@@ -23,6 +24,10 @@ type ring struct {
 	pages              [2][]byte      // the mappings that have the positions
 	window             []byte
 	from               uint64 // position of the first byte of window
+	whole              []byte // nil: only window is mapped
+	got                bool   // a record, since read has found nothing the last time
+	moves              int    // of window since then there was nothing at all
+	rests              int    // how often there was nothing at all, one after the other
 }
 
 // The parts of a record's header, which is two words (struct bpf_ringbuf_hdr of the kernel). The
@@ -33,8 +38,11 @@ const (
 	recordDiscard = 1 << 30 // it is to be skipped
 )
 
-// ringWindow is how many bytes of a ring buffer are mapped, at least.
-const ringWindow = 128 << 10
+const (
+	ringWindow = 128 << 10 // bytes of a ring buffer that are mapped, at least
+	busyMoves  = 8         // after which the whole is mapped
+	quietRests = 200       // after which it is not any more
+)
 
 func openRing(m *ebpf.Map) (*ring, error) {
 	r := &ring{fd: m.FD(), size: uint64(m.MaxEntries())}
@@ -53,7 +61,7 @@ func openRing(m *ebpf.Map) (*ring, error) {
 
 // close unmaps everything. The map stays open.
 func (r *ring) close() {
-	for _, mapped := range [][]byte{r.pages[0], r.pages[1], r.window} {
+	for _, mapped := range [][]byte{r.pages[0], r.pages[1], r.window, r.whole} {
 		if mapped != nil {
 			_ = unix.Munmap(mapped)
 		}
@@ -61,8 +69,27 @@ func (r *ring) close() {
 	*r = ring{}
 }
 
-// empty reports whether there is nothing to read. It makes no system call.
-func (r *ring) empty() bool { return r.consumer.Load() == r.producer.Load() }
+// empty reports whether there is nothing to read. It makes no system call while there is not.
+func (r *ring) empty() bool {
+	if r.consumer.Load() != r.producer.Load() {
+		return false
+	}
+	r.rest()
+	return true
+}
+
+// rest is called when there is nothing to read.
+func (r *ring) rest() {
+	if r.got {
+		r.got, r.rests = false, 0
+		return // it has been read
+	}
+	r.moves = 0
+	if r.rests++; r.rests >= quietRests && r.whole != nil {
+		_ = unix.Munmap(r.whole) // it is mapped, and so can be unmapped
+		r.whole = nil
+	}
+}
 
 // read calls handle for the next record, which is valid during the call. It returns false if
 // there is none yet.
@@ -70,6 +97,7 @@ func (r *ring) read(handle func(record []byte)) (bool, error) {
 	for {
 		at := r.consumer.Load()
 		if at == r.producer.Load() {
+			r.rest()
 			return false, nil
 		}
 		head, err := r.bytes(at, recordHeader)
@@ -91,6 +119,7 @@ func (r *ring) read(handle func(record []byte)) (bool, error) {
 		}
 		r.consumer.Store(at + (recordHeader+length+7)&^7)
 		if !discarded {
+			r.got = true
 			return true, nil
 		}
 	}
@@ -99,6 +128,9 @@ func (r *ring) read(handle func(record []byte)) (bool, error) {
 // bytes returns n bytes at a position. They are in one piece also at the end of the data, after
 // which the kernel has mapped its beginning again.
 func (r *ring) bytes(at, n uint64) ([]byte, error) {
+	if r.whole != nil && n <= r.size {
+		return r.whole[at%r.size:][:n], nil
+	}
 	if skip := at - r.from; skip < uint64(len(r.window)) && n <= uint64(len(r.window))-skip {
 		return r.window[skip:][:n], nil
 	}
@@ -112,6 +144,13 @@ func (r *ring) bytes(at, n uint64) ([]byte, error) {
 		r.window = nil
 	}
 	page := uint64(os.Getpagesize())
+	if r.moves++; r.moves > busyMoves {
+		whole, err := unix.Mmap(r.fd, int64(2*page), int(2*r.size), unix.PROT_READ, unix.MAP_SHARED)
+		if err == nil {
+			r.whole, r.rests = whole, 0
+			return r.whole[at%r.size:][:n], nil
+		}
+	}
 	skip := at % page
 	begin := at%r.size - skip
 	length := min((skip+max(n, ringWindow)+page-1)&^(page-1), 2*r.size-begin)

@@ -184,19 +184,40 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// TestRingMemory: of a ring buffer of 4 MiB little is mapped, also after all of it was used.
+// TestRingMemory: of a ring buffer of 4 MiB little is mapped, also after all of it was used. The
+// whole is mapped while there is always something to read.
 func TestRingMemory(t *testing.T) {
 	const size = 4 << 20
 	r, w := newRing(t, size)
 	record := make([]byte, longestRecord)
-	for range 2 * size / longestRecord {
-		w.put(t, record)
-		if more, err := r.read(func([]byte) {}); !more || err != nil {
-			t.Fatal(more, err)
+	mapped := func() int { return len(r.window) + len(r.whole) + 2*os.Getpagesize() }
+	use := func(rests int) {
+		for range 2 * size / longestRecord {
+			w.put(t, record)
+			if more, err := r.read(func([]byte) {}); !more || err != nil {
+				t.Fatal(more, err)
+			}
+			for range rests {
+				if !r.empty() {
+					t.Fatal("it is not empty when all was read")
+				}
+			}
 		}
 	}
-	if mapped := len(r.window) + 2*os.Getpagesize(); mapped > 256<<10 {
-		t.Errorf("%d bytes are mapped, want 256 KiB at most", mapped)
+	use(2)
+	if n := mapped(); n > 256<<10 {
+		t.Errorf("%d bytes are mapped, want 256 KiB at most", n)
+	}
+	use(0)
+	if n := mapped(); n < 2*size {
+		t.Errorf("%d bytes are mapped of one that is never empty, want the whole, twice", n)
+	}
+	for range quietRests + 1 {
+		r.empty()
+	}
+	use(2)
+	if n := mapped(); n > 256<<10 {
+		t.Errorf("%d bytes are mapped after a pause, want 256 KiB at most", n)
 	}
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
