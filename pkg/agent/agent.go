@@ -157,7 +157,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Finder: finder, Log: log,
 	})
 	a.conns.OnRevived = a.pods.RepairSoon
-	watching := observed.Options{State: a.store, Finder: finder, Controller: a.client, Tap: a.hub, Log: log}
+	watching := observed.Options{State: a.store, Finder: finder, Controller: a.client, Tap: a.hub, Wanted: a.hub.Wanted, Log: log}
 	if config.ObservePaths {
 		watching.Paths = func() map[string]uint64 { return a.paths.Clients() }
 	}

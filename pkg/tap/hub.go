@@ -70,6 +70,9 @@ func (h *Hub) Headers() *Redaction {
 // need not build the strings of an event.
 func (h *Hub) Active() bool { return h.subs.Load() != nil }
 
+// Wanted reports whether anybody gets events of a kind. If nobody does, they need not be made.
+func (h *Hub) Wanted(k Kind) bool { return len(h.always[k]) > 0 || h.Active() }
+
 // Emit gives e to the always sinks and offers it to each subscription, unless it is Untold.
 func (h *Hub) Emit(e *Event) {
 	for _, sink := range h.always[e.Kind] {

@@ -62,6 +62,15 @@ func TestHubChooses(t *testing.T) {
 	if want := []Kind{ResponseEnd, ResponseEnd}; !slices.Equal(ends.got, want) {
 		t.Errorf("a sink of ends got %v, want %v", ends.got, want)
 	}
+	h = NewHub(ends)
+	if !h.Wanted(ResponseEnd) || h.Wanted(ResponseInit) {
+		t.Error("with a sink of ends, other events are wanted than ends")
+	}
+	s := h.Subscribe(nil, 1)
+	defer s.Close()
+	if !h.Wanted(ResponseInit) {
+		t.Error("a subscription wants no beginnings of responses")
+	}
 }
 
 func TestHubLosesNewestAndTells(t *testing.T) {

@@ -37,6 +37,9 @@ func (w *Watch) hear(kind observe.Kind, r *observe.Request) {
 	if pod == nil || r.Flow.Server && w.watches(r.Flow.Remote.Addr()) {
 		return // the client's events say it
 	}
+	if kind == observe.Answered && w.Wanted != nil && !w.Wanted(tap.ResponseInit) {
+		return // the end of the response says the same
+	}
 	if int(w.queue.length.Load())+len(w.batch) >= maxEvents {
 		w.unsaid.Add(1)
 		return
@@ -96,23 +99,20 @@ func (q *queue) take(empty []event) []event {
 // tell gives the events to tap, in their order, until ctx is done.
 func (w *Watch) tell(ctx context.Context) {
 	q := &w.queue
+	out := new(tap.Event) // for all of them: no sink keeps it
 	for list := []event(nil); ; {
 		clear(list)
 		list = q.take(list[:0])
 		for i := range list {
 			e := &list[i]
-			remote := e.request.Flow.Remote.Addr()
-			w.Controller.Subscribe(remote)
-			if q.length.Load() < maxEvents/2 {
-				w.meet(ctx, remote, e.at)
-			}
-			out := w.translate(e)
-			w.Tap.Emit(&out)
+			translate(e, w.end(ctx, e), out)
+			w.Tap.Emit(out)
 			q.length.Add(-1)
 		}
 		if len(list) > 0 {
 			continue
 		}
+		w.ends.forget()
 		select {
 		case <-ctx.Done():
 			return
@@ -147,12 +147,11 @@ func (w *Watch) meet(ctx context.Context, addr netip.Addr, at time.Time) {
 // below.
 const base = 1 << 31
 
-func (w *Watch) translate(e *event) tap.Event {
-	r, view := &e.request, w.State.View()
-	flow := r.Flow
-	own, other := tap.Peer{Addr: flow.Local, Workload: e.pod}, tap.Peer{Addr: flow.Remote}
-	other.Workload, _ = view.Workload(flow.Remote.Addr())
-	out := tap.Event{
+// translate makes of an event one of tap.
+func translate(e *event, end *end, out *tap.Event) {
+	r, flow := &e.request, e.request.Flow
+	own, other := tap.Peer{Addr: flow.Local, Workload: e.pod}, tap.Peer{Addr: flow.Remote, Workload: end.peer}
+	*out = tap.Event{
 		Origin: tap.FromKernel, Kind: tap.RequestInit, Time: e.at,
 		Base: base, Stream: r.ID,
 		Source: own, Destination: other, Direction: mesh.Outbound,
@@ -175,20 +174,20 @@ func (w *Watch) translate(e *event) tap.Event {
 	if flow.Server {
 		out.Source, out.Destination, out.Direction = other, own, mesh.Inbound
 	} else {
-		out.Service, _ = view.ServiceVIP(flow.Name.Addr())
+		out.Service = end.service
 		if other.Workload == nil && out.Service == nil {
 			out.Outside = tap.Hostname(r.Authority)
 		}
 	}
 	if e.kind == observe.Began {
-		return out
+		return
 	}
 	out.Kind, out.Status = tap.ResponseInit, r.Status
 	if r.Answered > 0 {
 		out.Latency = max(0, r.Answered-r.Began)
 	}
 	if e.kind == observe.Answered {
-		return out
+		return
 	}
 	out.Kind, out.Duration = tap.ResponseEnd, max(0, r.Ended-r.Began)
 	out.ReadBytes, out.WriteBytes = r.RequestBytes, r.ResponseBytes
@@ -201,7 +200,6 @@ func (w *Watch) translate(e *event) tap.Event {
 			out.GRPCStatus = reply.GRPCOfReset(http2.ErrCode(r.ResetCode))
 		}
 	}
-	return out
 }
 
 // notKnown stands for a method or path that was not seen: HPACK sent it before the connection

@@ -50,6 +50,7 @@ type Options struct {
 	Finder     Finder
 	Controller Controller
 	Tap        tap.Sink
+	Wanted     func(tap.Kind) bool // whether Tap needs events of a kind; nil: all
 	Log        *slog.Logger
 	// Paths returns the cookies, by UID, of the pods whose connections the kernel path may
 	// take. nil: those are not watched.
@@ -64,6 +65,7 @@ type Watch struct {
 	kick    chan struct{}   // makes Run look for the pods
 	batch   []event         // of Run: events that the queue does not have yet
 	queue   queue
+	ends    ends      // of tell
 	clock   clock     // of Run
 	asked   time.Time // of Run: when the kernel was asked what was missed
 	status  atomic.Pointer[Status]
