@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 
@@ -231,7 +230,7 @@ func (m *marks) publish() (out []mesh.Changed[mesh.Workload]) {
 			if len(p.given) > 0 {
 				w.Addrs = p.given
 			}
-			if p.out = &w; old != nil && reflect.DeepEqual(old, p.out) {
+			if p.out = &w; old != nil && old.Alike(p.out) {
 				p.out = old
 			}
 		}

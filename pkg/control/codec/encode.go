@@ -78,11 +78,13 @@ func EncodeService(s *mesh.Service) *pb.Resource {
 	}
 	for _, p := range s.Ports {
 		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol, External: EncodeAddrs(p.External), NodePort: uint32(p.NodePort)}
-		for _, e := range p.Endpoints {
-			port.Endpoints = append(port.Endpoints, &pb.Endpoint{
-				Addr: e.Addr.Addr().Unmap().AsSlice(), Port: uint32(e.Addr.Port()), WorkloadUid: e.WorkloadUID, Ready: e.Ready,
-				ForZones: e.ForZones, ForNodes: e.ForNodes,
-			})
+		all := make([]pb.Endpoint, len(p.Endpoints)) // one allocation for all
+		port.Endpoints = make([]*pb.Endpoint, len(p.Endpoints))
+		for i := range p.Endpoints {
+			e, to := &p.Endpoints[i], &all[i]
+			to.Addr, to.Port, to.WorkloadUid, to.Ready = e.Addr.Addr().Unmap().AsSlice(), uint32(e.Addr.Port()), e.WorkloadUID, e.Ready
+			to.ForZones, to.ForNodes = e.ForZones, e.ForNodes
+			port.Endpoints[i] = to
 		}
 		out.Ports = append(out.Ports, port)
 	}

@@ -38,7 +38,7 @@ var All = append([]Kind{
 	},
 	&kind[*discoveryv1.EndpointSlice]{
 		builtIn(discoveryv1.GroupName, "endpointslices", "EndpointSlice", false), &discoveryv1.EndpointSlice{}, read(stripEndpointSlice),
-		func(o *translate.Objects) *[]*discoveryv1.EndpointSlice { return &o.EndpointSlices }, nil, shareSlice,
+		func(o *translate.Objects) *[]*discoveryv1.EndpointSlice { return &o.EndpointSlices }, sameSlice, shareSlice,
 	},
 	&kind[*networkingv1.NetworkPolicy]{
 		builtIn(networkingv1.GroupName, "networkpolicies", "NetworkPolicy", false), &networkingv1.NetworkPolicy{}, read(stripNetworkPolicy),

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/controller/translate"
@@ -111,13 +110,13 @@ func shareTemplate(o, like *translate.Pod) {
 	if maps.Equal(o.Annotations, like.Annotations) {
 		o.Annotations = like.Annotations
 	}
-	if equality.Semantic.DeepEqual(o.OwnerReferences, like.OwnerReferences) {
+	if sameList(o.OwnerReferences, like.OwnerReferences) {
 		o.OwnerReferences = like.OwnerReferences
 	}
-	if equality.Semantic.DeepEqual(o.Spec.Containers, like.Spec.Containers) {
+	if sameList(o.Spec.Containers, like.Spec.Containers) {
 		o.Spec.Containers = like.Spec.Containers
 	}
-	if equality.Semantic.DeepEqual(o.Spec.InitContainers, like.Spec.InitContainers) {
+	if sameList(o.Spec.InitContainers, like.Spec.InitContainers) {
 		o.Spec.InitContainers = like.Spec.InitContainers
 	}
 }

@@ -104,7 +104,16 @@ func (s *StoreOf[T]) Take(to *translate.Batch) {
 	for _, o := range s.news {
 		to.Changes = append(to.Changes, translate.Change{Object: o})
 	}
-	s.news, s.gone = map[types.UID]T{}, map[types.UID]T{}
+	s.news, s.gone = emptied(s.news), emptied(s.gone)
+}
+
+// emptied returns an empty map: another one, if all was large as after a list.
+func emptied[K comparable, V any](all map[K]V) map[K]V {
+	if len(all) > 1024 {
+		return map[K]V{}
+	}
+	clear(all)
+	return all
 }
 
 // note notes that o is new or has changed. The caller holds mu.

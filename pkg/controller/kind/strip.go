@@ -1,13 +1,11 @@
 package kind
 
 import (
-	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/controller/istiopolicy"
@@ -106,24 +104,6 @@ func stripConditions(all []corev1.PodCondition) []corev1.PodCondition {
 		return []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionUnknown}}
 	}
 	return nil
-}
-
-// samePod ignores the annotation that the controller itself writes.
-func samePod(a, b *translate.Pod) bool {
-	return equality.Semantic.DeepEqual(withoutStatus(a), withoutStatus(b))
-}
-
-func withoutStatus(p *translate.Pod) *translate.Pod {
-	if _, has := p.Annotations[mesh.AnnotationStatus]; !has {
-		return p
-	}
-	out := *p
-	out.Annotations = maps.Clone(p.Annotations)
-	delete(out.Annotations, mesh.AnnotationStatus)
-	if len(out.Annotations) == 0 {
-		out.Annotations = nil
-	}
-	return &out
 }
 
 func stripNamespace(n *corev1.Namespace) *corev1.Namespace {

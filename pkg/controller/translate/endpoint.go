@@ -31,9 +31,10 @@ func usable(all []candidate, nodeLocal bool) []mesh.Endpoint {
 		}
 		return ""
 	}
+	draining := slices.ContainsFunc(all, func(c candidate) bool { return c.draining })
 	hasReady := map[string]bool{}
 	for i := range all {
-		if all[i].ready {
+		if draining && all[i].ready {
 			hasReady[group(&all[i])] = true
 		}
 	}

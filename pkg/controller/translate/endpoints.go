@@ -88,7 +88,11 @@ func serviceOf(s *discoveryv1.EndpointSlice) (name, bool) {
 }
 
 func (t *endpoints) sliceEndpoints(all []*discoveryv1.EndpointSlice, port string) []candidate {
-	var out []candidate
+	total := 0
+	for _, s := range all {
+		total += len(s.Endpoints) // most have one address
+	}
+	out := make([]candidate, 0, total)
 	for _, s := range all {
 		n, ok := slicePort(s, port)
 		if !ok {

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"reflect"
 
@@ -46,10 +47,10 @@ func (w *workload) computeBase() bool {
 	old := w.read
 	w.read = nil
 	if w.object != nil {
-		w.read = t.readPod(w.object)
+		w.read = t.readPod(w.object, old)
 	}
 	w.tr.out.say(&w.base.Node, &t.Result)
-	same := old != nil && w.read != nil && reflect.DeepEqual(old.workload, w.read.workload) && sameMode(old.mode, w.read.mode)
+	same := old != nil && w.read != nil && old.workload.Alike(w.read.workload) && sameMode(old.mode, w.read.mode)
 	if same {
 		w.read.workload = old.workload
 	}
@@ -72,8 +73,9 @@ func sameMode(a, b defaultMode) bool {
 	return *a == *b
 }
 
-// readPod makes a workload of a pod, nil of one that has ended or has no node yet.
-func (t *translation) readPod(p *Pod) *pod {
+// readPod makes a workload of a pod, nil of one that has ended or has no node yet. old is what
+// was made of it before, nil for nothing.
+func (t *translation) readPod(p *Pod, old *pod) *pod {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil // its processes have ended, and another pod may have its address
 	}
@@ -94,7 +96,7 @@ func (t *translation) readPod(p *Pod) *pod {
 		Zone:           t.from.zone(p.Spec.NodeName),
 		OwnerKind:      kind,
 		OwnerName:      name,
-		Labels:         mesh.LabelsOf(p.Labels),
+		Labels:         labelsOf(p, old),
 		Addrs:          addrs,
 		Identity:       mesh.Identity{TrustDomain: t.config.TrustDomain, Namespace: p.Namespace, ServiceAccount: account},
 		HostNetwork:    p.Spec.HostNetwork,
@@ -119,6 +121,14 @@ func (t *translation) readPod(p *Pod) *pod {
 	return &pod{Pod: p, workload: w, mode: defaultModeOf(p.Annotations, ns.mode, report)}
 }
 
+// labelsOf returns the labels of a pod, the same string as before if they are the same.
+func labelsOf(p *Pod, old *pod) mesh.Labels {
+	if old != nil && maps.Equal(old.Pod.Labels, p.Labels) {
+		return old.workload.Labels
+	}
+	return mesh.LabelsOf(p.Labels)
+}
+
 // computeFinal makes the workload. It depends on what computeBase has read, on who has its
 // addresses, and on the policies of its namespace.
 func (w *workload) computeFinal() bool {
@@ -135,9 +145,9 @@ func (w *workload) computeFinal() bool {
 			spec = w.tr.policiesOf(w.namespace).judge(p, &said)
 		}
 		switch {
-		case old != nil && reflect.DeepEqual(old.workload, &out):
+		case old != nil && old.workload.Alike(&out):
 			p.workload = old.workload
-		case reflect.DeepEqual(base.workload, &out):
+		case base.workload.Alike(&out):
 			p.workload = base.workload
 		}
 		w.made = p
