@@ -1,6 +1,8 @@
 // Package pmap is a map that is immutable and shares structure with the maps that are made of
 // it: to change an element copies a few small nodes, whatever the size of the map. It is a hash
-// array mapped trie (Bagwell, Ideal Hash Trees, 2001).
+// array mapped trie (Bagwell, Ideal Hash Trees, 2001), whose nodes have children and elements
+// apart (Steindorfer and Vinju, Optimizing Hash-Array Mapped Tries, 2015): near the root there
+// are children only, and a copy of a node is a copy of pointers.
 package pmap
 
 import (
@@ -25,19 +27,23 @@ const (
 
 var seed = maphash.MakeSeed()
 
-// node has up to 32 slots: bit i of bits says whether there is one for i. At the last level it
-// has any number of slots, one after the other.
+// node has up to 32 children and elements: bit i of inner says whether there is a child for i,
+// and bit i of leaf whether there is an element. At the last level it has any number of
+// elements, one after the other, and no bits.
 type node[K comparable, V any] struct {
-	bits  uint32
-	owner *owner // the Editor that may change it; nil or another: none may
-	slots []slot[K, V]
+	inner, leaf uint32
+	owner       *owner // the Editor that may change it; nil or another: none may
+	children    []*node[K, V]
+	elements    []element[K, V]
 }
 
-type slot[K comparable, V any] struct {
-	child *node[K, V] // nil: key and value
+type element[K comparable, V any] struct {
 	key   K
 	value V
 }
+
+// at returns the index of a bit among those that are set.
+func at(set, bit uint32) int { return bits.OnesCount32(set & (bit - 1)) }
 
 type owner struct{ _ byte }
 
@@ -60,21 +66,20 @@ func (m Map[K, V]) Find(k K) (value V, found bool) {
 	for level := 0; level < depth; level++ {
 		bit := uint32(1) << (hash & mask)
 		hash >>= width
-		if n.bits&bit == 0 {
-			return value, false
+		if n.inner&bit != 0 {
+			n = n.children[at(n.inner, bit)]
+			continue
 		}
-		s := &n.slots[bits.OnesCount32(n.bits&(bit-1))]
-		if s.child == nil {
-			if s.key == k {
-				return s.value, true
+		if n.leaf&bit != 0 {
+			if e := &n.elements[at(n.leaf, bit)]; e.key == k {
+				return e.value, true
 			}
-			return value, false
 		}
-		n = s.child
+		return value, false
 	}
-	for i := range n.slots {
-		if n.slots[i].key == k {
-			return n.slots[i].value, true
+	for i := range n.elements {
+		if n.elements[i].key == k {
+			return n.elements[i].value, true
 		}
 	}
 	return value, false
@@ -99,13 +104,13 @@ func (m Map[K, V]) Values() iter.Seq[V] {
 }
 
 func (n *node[K, V]) each(yield func(K, V) bool) bool {
-	for i := range n.slots {
-		s := &n.slots[i]
-		if s.child != nil {
-			if !s.child.each(yield) {
-				return false
-			}
-		} else if !yield(s.key, s.value) {
+	for i := range n.elements {
+		if !yield(n.elements[i].key, n.elements[i].value) {
+			return false
+		}
+	}
+	for _, child := range n.children {
+		if !child.each(yield) {
 			return false
 		}
 	}
@@ -139,7 +144,7 @@ func (e *Editor[K, V]) Set(k K, v V) {
 		e.m.root = &node[K, V]{owner: e.owner}
 	}
 	hash := maphash.Comparable(seed, k)
-	e.m.root = e.set(e.m.root, hash, 0, slot[K, V]{key: k, value: v})
+	e.m.root = e.set(e.m.root, hash, 0, element[K, V]{k, v})
 }
 
 // own returns n, or a copy of it that e may change.
@@ -147,41 +152,53 @@ func (e *Editor[K, V]) own(n *node[K, V]) *node[K, V] {
 	if n.owner == e.owner {
 		return n
 	}
-	return &node[K, V]{bits: n.bits, owner: e.owner, slots: slices.Clone(n.slots)}
+	return &node[K, V]{inner: n.inner, leaf: n.leaf, owner: e.owner, children: slices.Clone(n.children), elements: slices.Clone(n.elements)}
 }
 
-func (e *Editor[K, V]) set(n *node[K, V], hash uint64, level int, s slot[K, V]) *node[K, V] {
+func (e *Editor[K, V]) set(n *node[K, V], hash uint64, level int, new element[K, V]) *node[K, V] {
 	n = e.own(n)
 	if level == depth {
-		for i := range n.slots {
-			if n.slots[i].key == s.key {
-				n.slots[i] = s
+		for i := range n.elements {
+			if n.elements[i].key == new.key {
+				n.elements[i] = new
 				return n
 			}
 		}
-		n.slots = append(n.slots, s)
+		n.elements = append(n.elements, new)
 		e.m.n++
 		return n
 	}
 	bit := uint32(1) << (hash >> (level * width) & mask)
-	at := bits.OnesCount32(n.bits & (bit - 1))
-	if n.bits&bit == 0 {
-		n.bits |= bit
-		n.slots = slices.Insert(n.slots, at, s)
+	i := at(n.leaf, bit)
+	switch {
+	case n.inner&bit != 0:
+		child := &n.children[at(n.inner, bit)]
+		*child = e.set(*child, hash, level+1, new)
+	case n.leaf&bit == 0:
+		n.leaf |= bit
+		n.elements = inserted(n.elements, i, new)
 		e.m.n++
-		return n
-	}
-	switch old := n.slots[at]; {
-	case old.child != nil:
-		n.slots[at].child = e.set(old.child, hash, level+1, s)
-	case old.key == s.key:
-		n.slots[at] = s
+	case n.elements[i].key == new.key:
+		n.elements[i] = new
 	default:
+		old := n.elements[i]
 		child := e.set(&node[K, V]{owner: e.owner}, maphash.Comparable(seed, old.key), level+1, old)
 		e.m.n-- // old was there
-		n.slots[at] = slot[K, V]{child: e.set(child, hash, level+1, s)}
+		n.leaf &^= bit
+		n.elements = slices.Delete(n.elements, i, i+1)
+		n.inner |= bit
+		n.children = inserted(n.children, at(n.inner, bit), e.set(child, hash, level+1, new))
 	}
 	return n
+}
+
+// inserted returns a list with another element, and no room for more: nodes are many, and stay.
+func inserted[T any](list []T, at int, v T) []T {
+	out := make([]T, len(list)+1)
+	copy(out, list[:at])
+	out[at] = v
+	copy(out[at+1:], list[at:])
+	return out
 }
 
 // Delete removes a key.
@@ -193,25 +210,27 @@ func (e *Editor[K, V]) Delete(k K) {
 	e.m.root = e.remove(e.m.root, maphash.Comparable(seed, k), 0, k)
 }
 
-// remove removes a key that is below n. It returns nil for a node without a slot.
+// remove removes a key that is below n. It returns nil for a node that has nothing then.
 func (e *Editor[K, V]) remove(n *node[K, V], hash uint64, level int, k K) *node[K, V] {
 	n = e.own(n)
-	at, bit := 0, uint32(0)
+	bit, i := uint32(0), 0
 	if level == depth {
-		at = slices.IndexFunc(n.slots, func(s slot[K, V]) bool { return s.key == k })
+		i = slices.IndexFunc(n.elements, func(e element[K, V]) bool { return e.key == k })
 	} else {
 		bit = uint32(1) << (hash >> (level * width) & mask)
-		at = bits.OnesCount32(n.bits & (bit - 1))
-		if child := n.slots[at].child; child != nil {
-			if child = e.remove(child, hash, level+1, k); child != nil {
-				n.slots[at].child = child
-				return n
-			}
+		i = at(n.leaf, bit)
+	}
+	if n.inner&bit == 0 {
+		n.leaf &^= bit
+		n.elements = slices.Delete(n.elements, i, i+1)
+	} else {
+		i = at(n.inner, bit)
+		if n.children[i] = e.remove(n.children[i], hash, level+1, k); n.children[i] == nil {
+			n.inner &^= bit
+			n.children = slices.Delete(n.children, i, i+1)
 		}
 	}
-	n.bits &^= bit
-	n.slots = slices.Delete(n.slots, at, at+1)
-	if len(n.slots) == 0 {
+	if len(n.elements)+len(n.children) == 0 {
 		return nil
 	}
 	return n

@@ -57,13 +57,13 @@ func TestSameHash(t *testing.T) {
 	e := (Map[string, int]{}).Edit()
 	last := &node[string, int]{owner: e.owner}
 	for i, k := range []string{"a", "b", "c", "b"} {
-		last = e.set(last, 7, depth, slot[string, int]{key: k, value: i})
+		last = e.set(last, 7, depth, element[string, int]{key: k, value: i})
 	}
-	if len(last.slots) != 3 || e.m.n != 3 || last.slots[1].value != 3 {
-		t.Errorf("%+v", last.slots)
+	if len(last.elements) != 3 || e.m.n != 3 || last.elements[1].value != 3 {
+		t.Errorf("%+v", last.elements)
 	}
-	if last = e.remove(last, 7, depth, "a"); len(last.slots) != 2 || last.slots[0].key != "b" {
-		t.Errorf("%+v", last.slots)
+	if last = e.remove(last, 7, depth, "a"); len(last.elements) != 2 || last.elements[0].key != "b" {
+		t.Errorf("%+v", last.elements)
 	}
 }
 
