@@ -3,8 +3,9 @@
 // agent's end) and pkg/control/server (the controller's end). The protocol itself
 // is api/control/v1; pkg/control/codec converts its messages to the mesh's values.
 //
-// Each agent has one stream with at most one unanswered Delta. When the agent has
-// answered it, the server sends the difference between the agent's state and the
+// Each agent has one stream. The answer to a small Delta may be some seconds late, and is
+// the answer to those before it, too; only some may be without one. The server then waits, and
+// when the agent has answered it sends the difference between the agent's state and the
 // newest snapshot. A slow agent therefore skips intermediate states, and the server
 // needs no queue for it. While the controller is away the agent keeps its state.
 // When the agent reconnects it sends the versions that it holds, and gets only the

@@ -15,7 +15,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descAgents       = describe("connected_agents", "Nodes whose agent has a stream.")
-	descBehind       = describe("behind_agents", "Streams whose agent has not answered all that concerns it.")
+	descBehind       = describe("behind_agents", "Streams whose agent lacks something that it should have, or has not answered in time.")
 	descVersion      = describe("snapshot_version", "Version of the published state; starts anew with the process.")
 	descWorkloads    = describe("workloads", "Pods in the published state.")
 	descProblems     = describe("problems", "Things in the objects that cannot be used now.", "kind")
@@ -23,6 +23,7 @@ var (
 	descLooks        = describe("looks_total", "How often a stream has looked for what its agent lacks.")
 	descDeltas       = describe("deltas_sent_total", "Deltas sent to agents.")
 	descResources    = describe("resources_sent_total", "Resources within deltas.")
+	descAnswers      = describe("answers_total", "Answers of agents: each is to one delta or several.")
 	descNacks        = describe("deltas_refused_total", "Deltas that an agent refused.")
 	descChanges      = describe("changes_total", "Objects that were new, changed or gone, and were translated.")
 	descPublications = describe("publications_total", "States that were made of such changes.")
@@ -85,6 +86,7 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descLooks, s.Looks)
 	counter(descDeltas, s.Deltas)
 	counter(descResources, s.Resources)
+	counter(descAnswers, s.Answers)
 	counter(descNacks, s.Nacks)
 	w := &col.c.state.work
 	counter(descChanges, w.changes.Load())

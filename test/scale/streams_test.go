@@ -22,6 +22,7 @@ type fleet struct {
 	front     *server.Front
 	addr      string
 	agents    *agents.Agents
+	deltas    uint64 // that the agents had when srv began to serve
 }
 
 // newFleet starts an agent on each node and waits until all have what they use: 20 Services.
@@ -75,6 +76,9 @@ func (f *fleet) serve() {
 		Log: slog.New(slog.DiscardHandler),
 	})
 	f.srv.Publish(f.snap)
+	if f.agents != nil {
+		f.deltas = f.agents.Deltas()
+	}
 	f.front = server.NewFront(cfg, nil, f.srv.Register)
 	if f.addr == "" {
 		f.addr = "127.0.0.1:0"
@@ -88,20 +92,22 @@ func (f *fleet) serve() {
 	go func() { _ = front.Serve(l) }()
 }
 
-// settle waits until every agent has what it should have of the newest snapshot: nothing is
-// sent any more.
+// settle waits until every agent has what it should have of the newest snapshot: nothing waits
+// to be sent, and all that was sent has arrived.
 func (f *fleet) settle() {
 	f.t.Helper()
 	if n := f.agents.Await(2*time.Minute, (*agents.Agent).Whole); n > 0 {
 		f.t.Fatalf("%d of %d agents lack something", n, len(f.agents.All))
 	}
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
-		behind := f.srv.Stats().Behind
-		if behind == 0 {
+		f.srv.Hurry()
+		s := f.srv.Stats()
+		behind, coming := s.Behind+s.Waiting, s.Deltas-(f.agents.Deltas()-f.deltas)
+		if behind == 0 && coming == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			f.t.Fatalf("%d agents have not answered", behind)
+			f.t.Fatalf("%d agents are behind, %d deltas have not arrived", behind, coming)
 		}
 	}
 }

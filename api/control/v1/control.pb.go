@@ -505,7 +505,9 @@ type Agent struct {
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Kinds of resources that the agent understands besides workload, service,
 	// address and anchors: it is sent no others. Today: route, ranges, authz, egress.
-	Kinds         []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	Kinds []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// It answers a Delta as late as that allows (answer_within_ms).
+	LateAnswers   bool `protobuf:"varint,375,opt,name=late_answers,json=lateAnswers,proto3" json:"late_answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -552,6 +554,13 @@ func (x *Agent) GetKinds() []string {
 		return x.Kinds
 	}
 	return nil
+}
+
+func (x *Agent) GetLateAnswers() bool {
+	if x != nil {
+		return x.LateAnswers
+	}
+	return false
 }
 
 type PodStatus struct {
@@ -642,7 +651,7 @@ func (x *PodStatus) GetLeaving() bool {
 	return false
 }
 
-// Answer acknowledges the Delta with this nonce, or refuses it.
+// Answer acknowledges the Delta with this nonce, and those before it, or refuses it alone.
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
@@ -695,8 +704,9 @@ func (x *Answer) GetError() string {
 	return ""
 }
 
-// Delta is what changed for this node since the last Delta. The next one is
-// sent only after this one was answered, and skips intermediate states.
+// Delta is what changed for this node since the last Delta. The next one skips
+// intermediate states, and is sent only after this one was answered, unless
+// answer_within_ms is set.
 type Delta struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Nonce           uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
@@ -704,8 +714,11 @@ type Delta struct {
 	Resources       []*Resource            `protobuf:"bytes,3,rep,name=resources,proto3" json:"resources,omitempty"`
 	Removed         []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`                                           // resource names
 	InitialSyncDone bool                   `protobuf:"varint,5,opt,name=initial_sync_done,json=initialSyncDone,proto3" json:"initial_sync_done,omitempty"` // everything of the first request is answered
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How late the agent may answer, so that it answers several at once: others may
+	// follow before. 0: at once. It refuses at once.
+	AnswerWithinMs uint32 `protobuf:"varint,376,opt,name=answer_within_ms,json=answerWithinMs,proto3" json:"answer_within_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Delta) Reset() {
@@ -771,6 +784,13 @@ func (x *Delta) GetInitialSyncDone() bool {
 		return x.InitialSyncDone
 	}
 	return false
+}
+
+func (x *Delta) GetAnswerWithinMs() uint32 {
+	if x != nil {
+		return x.AnswerWithinMs
+	}
+	return 0
 }
 
 // Resource is one named piece of state. Equal name and version mean equal
@@ -3824,10 +3844,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"stale_keys\x18P \x03(\tR\tstaleKeys\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
 	"\x05Agent\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
-	"\x05kinds\x18\x03 \x03(\tR\x05kindsJ\x04\b\x02\x10\x03\"\xad\x01\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kinds\x12\"\n" +
+	"\flate_answers\x18\xf7\x02 \x01(\bR\vlateAnswersJ\x04\b\x02\x10\x03\"\xad\x01\n" +
 	"\tPodStatus\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -3837,13 +3858,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aleaving\x18\x06 \x01(\bR\aleaving\"4\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"\xbb\x01\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\xe6\x01\n" +
 	"\x05Delta\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12<\n" +
 	"\tresources\x18\x03 \x03(\v2\x1e.underlane.control.v1.ResourceR\tresources\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12*\n" +
-	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\xa2\x04\n" +
+	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\x12)\n" +
+	"\x10answer_within_ms\x18\xf8\x02 \x01(\rR\x0eanswerWithinMs\"\xa2\x04\n" +
 	"\bResource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12<\n" +

@@ -55,6 +55,7 @@ type Client struct {
 	interest *interest
 	reports  *reports
 	stale    *staleKeys
+	deltas   atomic.Uint64
 	nacks    atomic.Uint64
 	skipped  atomic.Uint64
 	reached  atomic.Bool // a connection was accepted since the session began
@@ -74,7 +75,8 @@ type Status struct {
 	LastError       string    // why the Client is not connected, or why it last was not
 	NodeCertificate time.Time // expiry; zero without one
 	Subscriptions   int
-	Nacks           uint64 // deltas that the agent refused
+	Deltas          uint64 // that the agent has applied or refused
+	Nacks           uint64 // those that it refused
 	Skipped         uint64 // resources that were left out because the agent did not understand them
 }
 
@@ -154,7 +156,7 @@ func (c *Client) Status() Status {
 	c.mu.Unlock()
 	s.NodeCertificate = c.creds.expiry()
 	s.Subscriptions = c.interest.len()
-	s.Nacks = c.nacks.Load()
+	s.Deltas, s.Nacks = c.deltas.Load(), c.nacks.Load()
 	s.Skipped = c.skipped.Load()
 	return s
 }

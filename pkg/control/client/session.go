@@ -43,7 +43,7 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 	}
 	err = stream.Send(&pb.SyncRequest{
 		Subscribe: codec.EncodeAddrs(c.interest.all()), Versions: c.opt.Store.Versions(),
-		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{control.KindRoute, control.KindRanges, control.KindAuthz, control.KindEgress}},
+		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{control.KindRoute, control.KindRanges, control.KindAuthz, control.KindEgress}, LateAnswers: true},
 		Pods:  c.reports.all(),
 	})
 	if err != nil {
@@ -55,17 +55,24 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 	defer renew.Stop()
 	sweep := time.NewTicker(max(c.opt.IdleAfter/10, time.Millisecond))
 	defer sweep.Stop()
+	owed := newOwed()
+	defer owed.stop()
 	for {
 		request := &pb.SyncRequest{}
 		select {
 		case d := <-deltas:
-			request.Answer = c.apply(d)
+			answer := c.apply(d)
+			c.deltas.Add(1)
 			if !ready {
 				ready = true
 				c.setConn(conn, nil)
 			} else {
 				c.wakeWaiters()
 			}
+			if owed.add(answer, d.GetAnswerWithinMs()) {
+				continue
+			}
+		case <-owed.due:
 		case <-c.interest.wake:
 			subscribe, unsubscribe := c.interest.take()
 			request.Subscribe, request.Unsubscribe = codec.EncodeAddrs(subscribe), codec.EncodeAddrs(unsubscribe)
@@ -93,6 +100,7 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 		case <-ctx.Done():
 			return ready, ctx.Err()
 		}
+		request.Answer = owed.take()
 		if err := stream.Send(request); err != nil {
 			return ready, cause(deltas, ended)
 		}

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"encoding/binary"
+	"time"
+
 	"google.golang.org/grpc/encoding"
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
@@ -16,6 +19,7 @@ type delta struct {
 	resources       []*resource
 	removed         []string
 	initialSyncDone bool
+	answerWithin    time.Duration // how late the agent may answer; 0: at once
 }
 
 // copied is the size up to which the encoded resources of a delta are copied into one buffer.
@@ -24,37 +28,55 @@ const copied = 4 << 10
 
 // encode returns d in the wire format of pb.Delta.
 func (d *delta) encode() mem.BufferSlice {
-	size := 0
+	size, most := 0, mostHead
 	for _, r := range d.resources {
 		size += len(r.wire)
 	}
-	var head []byte
-	head = protowire.AppendTag(head, fieldNonce, protowire.VarintType)
-	head = protowire.AppendVarint(head, d.nonce)
-	head = protowire.AppendTag(head, fieldDeltaVersion, protowire.VarintType)
-	head = protowire.AppendVarint(head, d.version)
+	for _, name := range d.removed {
+		most += protowire.SizeTag(fieldRemoved) + protowire.SizeBytes(len(name))
+	}
+	if size <= copied {
+		buf := buffers.Get(most + size)
+		out := d.appendHead((*buf)[:0])
+		for _, r := range d.resources {
+			out = append(out, r.wire...)
+		}
+		*buf = out
+		return mem.BufferSlice{mem.NewBuffer(buf, buffers)}
+	}
+	out := make(mem.BufferSlice, 0, len(d.resources)+1)
+	out = append(out, mem.SliceBuffer(d.appendHead(make([]byte, 0, most))))
+	for _, r := range d.resources {
+		out = append(out, mem.SliceBuffer(r.wire))
+	}
+	return out
+}
+
+// buffers are given back when gRPC has written what is in them.
+var buffers = mem.DefaultBufferPool()
+
+// mostHead is how many bytes appendHead appends at most, beside names.
+const mostHead = 4*binary.MaxVarintLen64 + 8
+
+// appendHead appends everything of d but its resources.
+func (d *delta) appendHead(head []byte) []byte {
+	number := func(field protowire.Number, v uint64) {
+		head = protowire.AppendTag(head, field, protowire.VarintType)
+		head = protowire.AppendVarint(head, v)
+	}
+	number(fieldNonce, d.nonce)
+	number(fieldDeltaVersion, d.version)
 	for _, name := range d.removed {
 		head = protowire.AppendTag(head, fieldRemoved, protowire.BytesType)
 		head = protowire.AppendString(head, name)
 	}
 	if d.initialSyncDone {
-		head = protowire.AppendTag(head, fieldInitialSyncDone, protowire.VarintType)
-		head = protowire.AppendVarint(head, protowire.EncodeBool(true))
+		number(fieldInitialSyncDone, protowire.EncodeBool(true))
 	}
-	if size <= copied {
-		out := make([]byte, 0, len(head)+size)
-		out = append(out, head...)
-		for _, r := range d.resources {
-			out = append(out, r.wire...)
-		}
-		return mem.BufferSlice{mem.SliceBuffer(out)}
+	if d.answerWithin > 0 {
+		number(fieldAnswerWithin, uint64(d.answerWithin.Milliseconds()))
 	}
-	out := make(mem.BufferSlice, 0, len(d.resources)+1)
-	out = append(out, mem.SliceBuffer(head))
-	for _, r := range d.resources {
-		out = append(out, mem.SliceBuffer(r.wire))
-	}
-	return out
+	return head
 }
 
 // message returns d as the agent reads it, nil for nil.

@@ -28,8 +28,18 @@ type edit struct {
 	kept         map[string]bool // those that were put
 }
 
-// put stores r by its name. It returns the resource that was there if it has the same content.
+// put stores r by its name, and notes that it has changed. It returns the resource that was there
+// if it has the same content.
 func (e *edit) put(r *resource) *resource {
+	r, changed := e.store(r)
+	if changed {
+		e.name(r.Name)
+	}
+	return r
+}
+
+// store is put where the caller notes that it has changed.
+func (e *edit) store(r *resource) (stored *resource, changed bool) {
 	e.encoded++
 	old := e.byName.Get(r.Name)
 	if old == nil && e.reuse != nil {
@@ -38,81 +48,17 @@ func (e *edit) put(r *resource) *resource {
 	if old != nil && old.Version == r.Version {
 		r = old
 	}
-	if before := e.last.byName.Get(r.Name); before == nil || before.Version != r.Version {
-		e.name(r.Name)
-	}
+	before := e.last.byName.Get(r.Name)
 	e.byName.Set(r.Name, r)
 	if e.kept == nil {
 		e.kept = map[string]bool{}
 	}
 	e.kept[r.Name] = true
-	return r
+	return r, before == nil || before.Version != r.Version
 }
 
 // drop removes a resource unless it is put again.
 func (e *edit) drop(name string) { e.dropped = append(e.dropped, name) }
-
-func (e *edit) removeWorkload(w *mesh.Workload) {
-	if w == nil {
-		return
-	}
-	e.s.pods--
-	e.spans.workload(w, -1)
-	e.drop(state.WorkloadName(w.UID))
-	editList(e.byNode, w.Node, func(all []*mesh.Workload) []*mesh.Workload {
-		return slices.DeleteFunc(all, func(other *mesh.Workload) bool { return other.UID == w.UID })
-	})
-	delete(e.wares, w.UID)
-	for _, a := range addrsOf(w) {
-		e.hold(a, func(h *holders) {
-			h.pods = slices.DeleteFunc(h.pods, func(other *mesh.Workload) bool { return other.UID == w.UID })
-		})
-	}
-}
-
-// addrsOf returns the addresses by which a pod is found.
-func addrsOf(w *mesh.Workload) (out []netip.Addr) {
-	if w.HostNetwork {
-		return nil
-	}
-	for _, a := range w.Addrs {
-		out = append(out, a.Unmap())
-	}
-	return out
-}
-
-func (e *edit) addWorkload(ch mesh.Changed[mesh.Workload]) {
-	w := ch.After
-	if w == nil {
-		if ch.Before != nil {
-			e.node(ch.Before.Node)
-		}
-		return
-	}
-	e.s.pods++
-	e.spans.workload(w, 1)
-	e.put(newWorkload(w))
-	editList(e.byNode, w.Node, func(all []*mesh.Workload) []*mesh.Workload { return append(all, w) })
-	if w.Authorized || w.Limited {
-		e.wares[w.UID] = w
-	}
-	for _, a := range addrsOf(w) {
-		e.hold(a, func(h *holders) { h.pods = append(h.pods, w) })
-	}
-	if old := ch.Before; old == nil || !alikeForNode(old, w) {
-		if old != nil && old.Node != w.Node {
-			e.node(old.Node)
-		}
-		e.node(w.Node)
-	}
-}
-
-// alikeForNode reports whether the agent of the node of a pod is to have the same resources as
-// before: only their content is different. See Snapshot.wanted.
-func alikeForNode(old, w *mesh.Workload) bool {
-	return old.UID == w.UID && old.Node == w.Node && old.Namespace == w.Namespace && old.Meshed == w.Meshed &&
-		old.Authorized == w.Authorized && old.Limited == w.Limited && isIngress(old) == isIngress(w)
-}
 
 // editList changes a list in a copy.
 func editList[K comparable, V any](m *pmap.Editor[K, []V], k K, change func([]V) []V) {
@@ -138,55 +84,6 @@ func (e *edit) hold(a netip.Addr, change func(*holders)) {
 		e.byAddr.Set(a, h)
 	}
 	e.held = append(e.held, a)
-}
-
-func (e *edit) removeService(svc *mesh.Service) {
-	if svc == nil {
-		return
-	}
-	e.spans.service(svc, -1)
-	name := state.ServiceName(svc.Namespace, svc.Name)
-	e.drop(name)
-	e.listAt(svc, name, func(list []string) []string {
-		return slices.DeleteFunc(list, func(other string) bool { return other == name })
-	})
-	e.behind.Delete(name)
-}
-
-func (e *edit) addService(ch mesh.Changed[mesh.Service]) {
-	svc := ch.After
-	if svc == nil {
-		return
-	}
-	e.spans.service(svc, 1)
-	name := e.put(newResource(codec.EncodeService(svc))).Name
-	e.listAt(svc, name, func(list []string) []string {
-		if at, found := slices.BinarySearch(list, name); !found {
-			list = slices.Insert(list, at, name)
-		}
-		return list
-	})
-	names := workloadsBehind(svc)
-	for i, name := range names {
-		if r := e.byName.Get(name); r != nil {
-			names[i] = r.Name // there once
-		}
-	}
-	if len(names) > 0 {
-		e.behind.Set(name, names)
-	}
-	if old := e.last.behind.Get(name); !slices.Equal(old, names) {
-		r := relinked{service: name}
-		for _, was := range old {
-			if _, is := slices.BinarySearch(names, was); !is {
-				r.gone = append(r.gone, was)
-			}
-		}
-		e.relinked = append(e.relinked, r)
-	}
-	if ch.Before == nil {
-		e.arrived(name)
-	}
 }
 
 // arrived says that there is a service again that routes may have named before.
@@ -223,30 +120,6 @@ func leadTo(r *mesh.Route, parent string) (out []string) {
 		}
 	}
 	return out
-}
-
-// listAt changes the lists that have a service by where it is found.
-func (e *edit) listAt(svc *mesh.Service, name string, change func([]string) []string) {
-	for _, a := range svc.VIPs {
-		e.hold(a.Unmap(), func(h *holders) { h.services = change(h.services) })
-	}
-	nodePort := false
-	for i := range svc.Ports {
-		p := &svc.Ports[i]
-		nodePort = nodePort || p.NodePort != 0
-		for _, a := range p.External {
-			editList(e.external, a.Unmap(), change)
-			e.held = append(e.held, a.Unmap())
-		}
-		for j := range p.Endpoints {
-			a := p.Endpoints[j].Addr.Addr().Unmap()
-			editList(e.backing, a, change)
-			e.backed = append(e.backed, a)
-		}
-	}
-	if nodePort {
-		e.s.nodePorts = change(slices.Clone(e.s.nodePorts))
-	}
 }
 
 func (e *edit) routesOf(r *mesh.Route) (m *pmap.Editor[string, []routed], parent string) {
@@ -382,6 +255,10 @@ func (e *edit) finish() {
 	if e.last.byName.Len() == 0 {
 		e.touched = touched{version: e.touched.version, all: true} // no stream has anything of what was before
 	}
-	from := max(0, len(s.recent)-mostRecent+1)
-	s.recent = append(slices.Clone(s.recent[from:]), e.touched)
+	if len(s.recent) >= 2*mostRecent {
+		s.recent = slices.Clone(s.recent[len(s.recent)-mostRecent:])
+	}
+	// Snapshots share the array, of which each has a longer part than the one before: the
+	// Keeper appends to the last one alone.
+	s.recent = append(s.recent, e.touched)
 }

@@ -3,44 +3,23 @@ package server
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
+	"time"
 )
 
 // fanout knows which streams have what, so that a publication wakes those that it concerns and
 // no others. Its cost follows what has changed, and the streams that have it.
 //
-// A stream looks at a snapshot, enters what it has by then (moved), and looks whether there is
-// a newer one. A publication stores its snapshot first and looks for the streams then. So
-// either finds the other.
+// A stream takes what it was told, looks at the newest snapshot, enters what it has by then
+// (moved), and looks whether there is a newer one. A publication stores its snapshot first and
+// looks for the streams then. So either finds the other.
 type fanout struct {
-	mu    sync.Mutex
-	all   map[*follower]struct{}
-	nodes map[string]followers // by node
-	has   map[string]followers // by the name of a resource
-	asks  map[netip.Addr]followers
-	last  uint64 // version that was published last
-}
-
-// follower is a stream as seen by a fanout.
-type follower struct {
-	node string
-	wake chan struct{} // receives when there is something in from
-	// from is the version of the first snapshot that concerns the stream since it last looked;
-	// 0: none does.
-	from atomic.Uint64
-	// busy: the agent has not answered everything. It is set before from is taken.
-	busy   atomic.Bool
-	leaves atomic.Bool // it is to end: see Server.MoveOn
-}
-
-// concern notes that a version concerns the stream.
-func (f *follower) concern(version uint64) {
-	if f.from.Load() == 0 && f.from.CompareAndSwap(0, version) {
-		select {
-		case f.wake <- struct{}{}:
-		default:
-		}
-	}
+	mu      sync.Mutex
+	all     map[*follower]struct{}
+	nodes   map[string]followers // by node
+	has     map[string]followers // by the name of a resource
+	asks    map[netip.Addr]followers
+	last    uint64                  // version that was published last
+	waiting [gatherings][]*follower // by what they wait for: see urgency
 }
 
 // move is a change of what a stream has: of a resource, or without a name of an address that
@@ -105,73 +84,120 @@ func (o *fanout) moved(f *follower, moves []move) {
 	}
 }
 
-// published wakes the streams that a snapshot concerns. Those that lose an endpoint are woken
-// first.
+// published tells the streams that a snapshot concerns what it has changed for them, and wakes
+// them unless that can wait. Those that lose an endpoint are woken first.
 func (o *fanout) published(snap *Snapshot) {
+	for _, f := range o.tellAll(snap) {
+		f.look()
+	}
+}
+
+// tellAll returns the streams to wake. They are not woken while mu is held, which they need
+// next.
+func (o *fanout) tellAll(snap *Snapshot) []*follower {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	r := &round{fanout: o, now: time.Now()}
 	changes, known := snap.since(o.last)
 	o.last = snap.version
 	if !known {
-		o.wakeAll(snap.version)
-		return
+		r.everybody(wideAll)
+		return r.woken
 	}
 	for i := range changes {
-		t := &changes[i]
-		for j := range t.relinked {
-			if len(t.relinked[j].gone) > 0 {
-				o.has[t.relinked[j].service].concern(t.version)
+		for j := range changes[i].relinked {
+			if of := &changes[i].relinked[j]; len(of.gone) > 0 {
+				r.tell(o.has[of.service], mention{of.service, true, of.gone}, wideNothing, atOnce)
 			}
 		}
 	}
 	for i := range changes {
-		o.changed(&changes[i])
+		r.changed(&changes[i])
 	}
+	return r.woken
 }
 
-// changed wakes the streams that one snapshot concerns: those for which syncState.narrow and
-// syncState.widely may find something. The caller holds mu.
-func (o *fanout) changed(t *touched) {
-	if t.all || t.ported || t.egress {
-		o.wakeAll(t.version)
+// changed tells the streams what one snapshot has changed: those for which syncState.narrow and
+// syncState.widely may find something. What Services have lost they were told before.
+func (r *round) changed(t *touched) {
+	if t.all {
+		r.everybody(wideAll)
 		return
 	}
-	for _, name := range t.names {
-		o.has[name].concern(t.version)
+	if t.ported {
+		r.everybody(widePorted)
 	}
-	for i := range t.relinked {
-		o.has[t.relinked[i].service].concern(t.version)
+	if t.egress {
+		r.everybody(wideEgress)
+	}
+	for _, name := range t.names {
+		r.tell(r.has[name], mention{name: name}, wideNothing, atOnce)
 	}
 	for _, name := range t.rerouted {
-		o.has[name].concern(t.version)
+		r.tell(r.has[name], mention{}, wideAll, atOnce)
 	}
 	for _, node := range t.nodes {
-		o.nodes[node].concern(t.version)
+		r.tell(r.nodes[node], mention{}, wideAll, atOnce)
 	}
 	for _, addr := range t.held {
-		o.asks[addr].concern(t.version)
+		r.tell(r.asks[addr], mention{}, wideAll, atOnce)
 	}
 	for _, addr := range t.backed {
-		o.asks[addr].concern(t.version)
+		r.tell(r.asks[addr], mention{}, wideBacked, atOnce)
 	}
-}
-
-func (o *fanout) wakeAll(version uint64) {
-	for f := range o.all {
-		f.concern(version)
-	}
-}
-
-// behind returns how many streams are to get something, or have not answered.
-func (o *fanout) behind() (n int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for f := range o.all {
-		if f.from.Load() != 0 || f.busy.Load() {
-			n++
+	for i := range t.relinked {
+		if of := &t.relinked[i]; len(of.gone) == 0 {
+			r.tell(r.has[of.service], mention{of.service, true, nil}, wideNothing, soon)
 		}
 	}
-	return n
+	for _, name := range t.gained {
+		r.tell(r.has[name], mention{name: name}, wideNothing, soon)
+	}
+	for _, c := range t.calm {
+		r.calm(c)
+	}
+}
+
+// calm tells that a pod is ready or not: its own node at once.
+func (r *round) calm(c calm) {
+	tell := func(f *follower) {
+		u := later
+		if f.node == c.node {
+			u = atOnce
+		}
+		r.tellOne(f, mention{name: c.name}, wideNothing, u)
+	}
+	to := r.has[c.name]
+	for _, f := range to.few {
+		tell(f)
+	}
+	for f := range to.many {
+		tell(f)
+	}
+}
+
+func (r *round) everybody(w wide) {
+	for f := range r.all {
+		r.tellOne(f, mention{}, w, atOnce)
+	}
+}
+
+// behind returns how many streams are to get something now, or have not answered in time, and
+// how many more are to get something that waits for more.
+func (o *fanout) behind() (behind, waiting int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	for f := range o.all {
+		b, w := f.behind(now)
+		if b {
+			behind++
+		}
+		if w {
+			waiting++
+		}
+	}
+	return behind, waiting
 }
 
 // agents returns the number of nodes with a stream.
@@ -179,64 +205,4 @@ func (o *fanout) agents() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.nodes)
-}
-
-// followers is a set of streams. Most have few, and some have all agents.
-type followers struct {
-	few  []*follower
-	many map[*follower]struct{}
-}
-
-// fewFollowers is up to how many streams are searched one by one.
-const fewFollowers = 32
-
-func enter[K comparable](in map[K]followers, k K, f *follower) {
-	s := in[k]
-	switch {
-	case s.many != nil:
-		s.many[f] = struct{}{}
-		return
-	case len(s.few) < fewFollowers:
-		s.few = append(s.few, f)
-	default:
-		s.many = make(map[*follower]struct{}, 2*fewFollowers)
-		for _, other := range s.few {
-			s.many[other] = struct{}{}
-		}
-		s.few = nil
-		s.many[f] = struct{}{}
-	}
-	in[k] = s
-}
-
-func remove[K comparable](in map[K]followers, k K, f *follower) {
-	s := in[k]
-	if s.many != nil {
-		if delete(s.many, f); len(s.many) == 0 {
-			delete(in, k)
-		}
-		return
-	}
-	for i, other := range s.few {
-		if other == f {
-			last := len(s.few) - 1
-			s.few[i], s.few[last] = s.few[last], nil
-			s.few = s.few[:last]
-			break
-		}
-	}
-	if len(s.few) == 0 {
-		delete(in, k)
-	} else {
-		in[k] = s
-	}
-}
-
-func (s followers) concern(version uint64) {
-	for _, f := range s.few {
-		f.concern(version)
-	}
-	for f := range s.many {
-		f.concern(version)
-	}
 }

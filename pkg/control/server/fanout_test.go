@@ -72,6 +72,14 @@ func (c *town) flip(i int) {
 	c.pods[i] = &now
 }
 
+// rename changes something else about a pod.
+func (c *town) rename(i int) {
+	now := *c.pods[i]
+	now.Zone += "x"
+	c.Publish(c.keeper.Apply(Changes{Workloads: []mesh.Changed[mesh.Workload]{{Before: c.pods[i], After: &now}}}))
+	c.pods[i] = &now
+}
+
 // shrink removes or adds the last endpoint of a Service.
 func (c *town) shrink(i int) {
 	now := *c.services[i]
@@ -103,27 +111,34 @@ func TestPublishWakesWhatItConcerns(t *testing.T) {
 		default:
 		}
 	}
-	for what, change := range map[string]func(){
-		"a pod":       func() { c.flip(7) },
-		"an endpoint": func() { c.shrink(1) },
+	for _, tc := range []struct {
+		what      string
+		change    func()
+		now, told int // streams that are woken now, and that are told: five nodes use a Service as their first, and five as their second
+	}{
+		{"a pod", func() { c.rename(7) }, 10, 10},
+		{"a pod's readiness", func() { c.flip(7) }, 1, 10},
+		{"an endpoint that is gone", func() { c.shrink(1) }, 10, 10},
 	} {
-		change()
-		woken, got := 0, 0
+		tc.change()
+		now, told := 0, 0
 		for i := range c.streams {
-			select {
-			case <-c.followers[i].wake:
-				woken++
-				if deltas := c.drain(i); len(deltas) > 0 {
-					got++
-				}
-			default:
-				if resources, removed := c.streams[i].diff(c.Snapshot()); len(resources)+len(removed) > 0 {
-					t.Errorf("%s: node %d was not woken and lacks %d resources", what, i, len(resources)+len(removed))
-				}
+			woken := len(c.followers[i].wake) > 0
+			if woken {
+				<-c.followers[i].wake
+				now++
+			}
+			if c.followers[i].concerned() {
+				told++
+			} else if resources, removed := c.streams[i].diff(c.Snapshot()); woken || len(resources)+len(removed) > 0 {
+				t.Errorf("%s: node %d was not told and lacks %d resources, woken %v", tc.what, i, len(resources)+len(removed), woken)
 			}
 		}
-		if woken != 10 || got != 10 { // five nodes use a Service as their first, and five as their second
-			t.Errorf("%s: %d streams were woken and %d got something, want 10", what, woken, got)
+		if now != tc.now || told != tc.told {
+			t.Errorf("%s: %d streams were told and %d woken, want %d and %d", tc.what, told, now, tc.told, tc.now)
+		}
+		for i := range c.streams {
+			c.drain(i)
 		}
 	}
 }

@@ -47,6 +47,8 @@ type Keeper struct {
 	wares   map[string]*mesh.Workload // those with policies or limits, by UID
 	leads   map[string]map[string]int // parents of routes that name a service, with the number of routes
 	encoded uint64
+
+	before, now places // of the Service that an edit looks at
 }
 
 // NewKeeper returns a Keeper whose first Snapshot has version 1.
@@ -68,10 +70,10 @@ func (k *Keeper) Apply(c Changes) *Snapshot {
 	}
 	// What is gone goes first: another value may have its name.
 	for _, ch := range c.Workloads {
-		e.removeWorkload(ch.Before)
+		e.removeWorkload(ch)
 	}
 	for _, ch := range c.Services {
-		e.removeService(ch.Before)
+		e.removeService(ch)
 	}
 	for _, ch := range c.Routes {
 		e.removeRoute(ch.Before)

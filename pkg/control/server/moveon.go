@@ -14,10 +14,7 @@ func (o *fanout) moveOn(n int) (asked int) {
 		}
 		if f.leaves.CompareAndSwap(false, true) {
 			asked++
-			select {
-			case f.wake <- struct{}{}:
-			default:
-			}
+			f.look()
 		}
 	}
 	return asked

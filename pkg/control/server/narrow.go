@@ -1,91 +1,113 @@
 package server
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
-// narrow returns what diff returns, in a time that follows what has changed and not what the
-// agent has. ok is false where it cannot: then diff does it. The agent has everything of the
-// Snapshot with the version s.seen.
+// narrow returns what diff returns, in a time that follows what has changed for the agent, and not
+// what it has. ok is false where it cannot: then diff does it. The agent has everything of the
+// Snapshot with the version s.seen, but for what the stream was told since.
 //
 // It can where only resources have changed that the agent has, and which workloads are behind
 // services that it has. Whatever else the agent may be to have now, or not any more, follows
 // from its pods, its subscriptions, routes and what concerns all agents.
 func (s *syncState) narrow(snap *Snapshot) (resources []*resource, removed []string, ok bool) {
-	changes, known := snap.since(s.seen)
-	if !known || !s.synced || s.wider || !s.kinds.authz { // an agent without policies gets its pods in another form: see own
+	if !s.synced || s.wider || !s.kinds.authz { // an agent without policies gets its pods in another form: see own
 		return nil, nil, false
 	}
-	for i := range changes {
-		if s.widely(snap, &changes[i]) {
+	if s.widely(snap, s.news.wide) {
+		return nil, nil, false
+	}
+	n := narrowing{syncState: s, snap: snap}
+	if !s.told || s.missed {
+		changes, known := snap.since(s.seen)
+		if !known {
 			return nil, nil, false
 		}
-	}
-	if !s.concerned(changes) {
-		return nil, nil, true
-	}
-	lacks := map[string]*resource{}
-	gone := map[string]bool{}
-	look := func(name string) {
-		switch r := snap.byName.Get(name); {
-		case r == nil:
-			if _, has := s.sent[name]; has {
-				gone[name] = true
-			}
-		case s.sent[name] != r.Version:
-			lacks[name] = r
-		}
-	}
-	for i := range changes {
-		for _, name := range changes[i].names {
-			if _, has := s.sent[name]; has {
-				look(name)
+		for i := range changes {
+			if s.concerned(snap, &changes[i]) {
+				return nil, nil, false
 			}
 		}
-		for _, r := range changes[i].relinked {
-			if _, has := s.sent[r.service]; !has {
-				continue
-			}
-			for _, name := range snap.behind.Get(r.service) {
-				look(name)
-			}
-			for _, name := range r.gone {
-				if _, has := s.sent[name]; has && !s.needs(snap, name) {
-					gone[name] = true
-				}
-			}
+		for i := range changes {
+			n.changed(&changes[i])
 		}
 	}
-	for name := range gone {
-		delete(lacks, name)
+	for i := range s.news.mentions {
+		n.mentioned(&s.news.mentions[i])
 	}
-	resources = slices.Collect(maps.Values(lacks))
-	slices.SortFunc(resources, inOrder)
-	return resources, slices.Sorted(maps.Keys(gone)), true
+	resources, removed = n.result()
+	return resources, removed, true
 }
 
-// concerned reports whether the agent has something that has changed. It allocates nothing:
-// most changes do not concern most agents.
-func (s *syncState) concerned(changes []touched) bool {
-	for i := range changes {
-		for _, name := range changes[i].names {
-			if _, has := s.sent[name]; has {
-				return true
-			}
-		}
-		for j := range changes[i].relinked {
-			if _, has := s.sent[changes[i].relinked[j].service]; has {
-				return true
-			}
-		}
-	}
-	return false
+// narrowing collects what an agent lacks, and what it should no longer have. It allocates nothing
+// if that is nothing.
+type narrowing struct {
+	*syncState
+	snap  *Snapshot
+	lacks []*resource
+	gone  []string
 }
 
-// widely reports whether a change may concern the agent in a way that only diff sees.
-func (s *syncState) widely(snap *Snapshot, t *touched) bool {
-	if t.all || t.egress && s.kinds.egress || slices.Contains(t.nodes, s.node) {
+func (n *narrowing) look(name string) {
+	switch r := n.snap.byName.Get(name); {
+	case r == nil:
+		if _, has := n.sent[name]; has {
+			n.gone = append(n.gone, name)
+		}
+	case n.sent[name] != r.Version:
+		n.lacks = append(n.lacks, r)
+	}
+}
+
+func (n *narrowing) mentioned(m *mention) {
+	if _, has := n.sent[m.name]; !has {
+		return
+	}
+	if !m.relinked {
+		n.look(m.name)
+		return
+	}
+	for _, name := range n.snap.behind.Get(m.name) {
+		n.look(name)
+	}
+	for _, name := range m.gone {
+		if _, has := n.sent[name]; has && !n.needs(n.snap, name) {
+			n.gone = append(n.gone, name)
+		}
+	}
+}
+
+// changed is mentioned for all that a publication has changed.
+func (n *narrowing) changed(t *touched) {
+	for _, names := range [][]string{t.names, t.gained} {
+		for _, name := range names {
+			n.mentioned(&mention{name: name})
+		}
+	}
+	for i := range t.calm {
+		n.mentioned(&mention{name: t.calm[i].name})
+	}
+	for i := range t.relinked {
+		n.mentioned(&mention{name: t.relinked[i].service, relinked: true, gone: t.relinked[i].gone})
+	}
+}
+
+func (n *narrowing) result() ([]*resource, []string) {
+	slices.Sort(n.gone)
+	n.gone = slices.Compact(n.gone)
+	slices.SortFunc(n.lacks, inOrder)
+	n.lacks = slices.Compact(n.lacks)
+	if len(n.gone) > 0 {
+		n.lacks = slices.DeleteFunc(n.lacks, func(r *resource) bool {
+			_, gone := slices.BinarySearch(n.gone, r.Name)
+			return gone
+		})
+	}
+	return n.lacks, n.gone
+}
+
+// concerned reports whether a publication may concern the agent in a way that only diff sees.
+func (s *syncState) concerned(snap *Snapshot, t *touched) bool {
+	if t.all || slices.Contains(t.nodes, s.node) {
 		return true
 	}
 	for _, name := range t.rerouted {
@@ -98,12 +120,30 @@ func (s *syncState) widely(snap *Snapshot, t *touched) bool {
 			return true
 		}
 	}
+	var w wide
 	for _, a := range t.backed {
-		if _, has := s.subs[a]; has && slices.ContainsFunc(snap.byNode.Get(s.node), isIngress) {
-			return true
+		if _, has := s.subs[a]; has {
+			w |= wideBacked
 		}
 	}
 	if t.ported {
+		w |= widePorted
+	}
+	if t.egress {
+		w |= wideEgress
+	}
+	return s.widely(snap, w)
+}
+
+// widely reports whether only diff sees what the stream was told.
+func (s *syncState) widely(snap *Snapshot, w wide) bool {
+	if w&wideAll != 0 || w&wideEgress != 0 && s.kinds.egress {
+		return true
+	}
+	if w&wideBacked != 0 && slices.ContainsFunc(snap.byNode.Get(s.node), isIngress) {
+		return true
+	}
+	if w&widePorted != 0 {
 		for a := range s.subs {
 			if snap.nodes[a] {
 				return true

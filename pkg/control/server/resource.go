@@ -22,6 +22,7 @@ const (
 	fieldResources       = 3
 	fieldRemoved         = 4
 	fieldInitialSyncDone = 5
+	fieldAnswerWithin    = 376
 
 	fieldResourceVersion = 2 // of a Resource
 )

@@ -133,7 +133,7 @@ func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]
 	defer cancel()
 	requests, ended := control.Receive(ctx, stream.Recv)
 	for {
-		if d := s.next(st, f); d != nil {
+		for d := s.next(st, f); d != nil; d = s.next(st, f) {
 			if err := stream.SendMsg(d); err != nil {
 				return err
 			}
@@ -147,6 +147,10 @@ func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]
 			}
 		case req := <-requests:
 			refused, err := st.handle(req)
+			if req.GetAnswer() != nil {
+				s.stats.answers.Add(1)
+				f.answered(st.late.until == st.nonce)
+			}
 			switch {
 			case errors.Is(err, errTooManySubscriptions):
 				return status.Error(codes.ResourceExhausted, err.Error())
@@ -180,15 +184,19 @@ func (s *Server) next(st *syncState, f *follower) *delta {
 	f.busy.Store(true)
 	defer func() { f.busy.Store(st.pending || st.wider || st.missed || !st.synced) }()
 	for !st.pending {
-		from := f.from.Swap(0) // before the snapshot is loaded: that is at least the version in from
+		f.take(&st.news) // before the snapshot is loaded: that has what they say, or something newer
 		snap := s.snapshot.Load()
-		if snap == nil || !st.due(from) {
+		if snap == nil || !st.due() {
 			return nil
 		}
 		s.stats.looks.Add(1)
+		st.told = true
 		d := st.next(snap)
 		s.streams.moved(f, st.takeMoves())
 		st.missed = s.snapshot.Load() != snap
+		if d != nil {
+			f.hasSent(time.Now(), d.answerWithin > 0)
+		}
 		if d != nil || !st.missed {
 			return d
 		}

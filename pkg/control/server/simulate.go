@@ -26,7 +26,7 @@ func (s *Server) Simulate(node string, first *pb.SyncRequest) (*Stream, error) {
 // is what was published last.
 func (s *Stream) Next(snap *Snapshot) *pb.Delta {
 	if s.server != nil {
-		if f := s.follower; s.state.synced && !f.busy.Load() && f.from.Load() == 0 {
+		if f := s.follower; s.state.synced && !f.busy.Load() && !f.concerned() {
 			return nil // a stream is not woken by what does not concern it
 		}
 		return s.server.next(s.state, s.follower).message()
@@ -37,7 +37,15 @@ func (s *Stream) Next(snap *Snapshot) *pb.Delta {
 }
 
 // Answered says that the agent has applied the last delta.
-func (s *Stream) Answered() { s.state.pending = false }
+func (s *Stream) Answered() {
+	s.state.pending, s.state.late.until, s.state.late.bytes = false, s.state.nonce, 0
+}
 
 // Looks returns how often Next has looked at everything that the agent has.
 func (s *Stream) Looks() uint64 { return s.state.looks }
+
+// Hurry wakes the streams that wait for more to come: for tests.
+func (s *Server) Hurry() {
+	s.streams.release(soon)
+	s.streams.release(later)
+}

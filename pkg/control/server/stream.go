@@ -24,14 +24,17 @@ type syncState struct {
 	subs    map[netip.Addr]struct{}
 	sent    map[string]string // resources the agent has or was sent: name to version
 	nonce   uint64            // of the last Delta
-	pending bool              // the last Delta is not answered yet
-	synced  bool              // the agent has received the end of the answer to its first request
-	seen    uint64            // version of the Snapshot of which the agent has everything
-	wider   bool              // it may lack more than later snapshots change: its subscriptions have changed, or a Delta was not all
-	moves   []move            // of sent and subs, since takeMoves
-	missed  bool              // there may be a snapshot that was published before the moves were known
-	entered bool              // moves have had all that was sent before the stream
-	looks   uint64            // how often diff looked at everything
+	pending bool              // the next Delta waits for the answer to the last one
+	late    lateness
+	synced  bool   // the agent has received the end of the answer to its first request
+	seen    uint64 // version of the Snapshot of which the agent has everything
+	wider   bool   // it may lack more than later snapshots change: its subscriptions have changed, or a Delta was not all
+	moves   []move // of sent and subs, since takeMoves
+	missed  bool   // there may be a snapshot that was published before the moves were known
+	news    news   // what has changed since seen
+	told    bool   // news has everything, but for what was missed
+	entered bool   // moves have had all that was sent before the stream
+	looks   uint64 // how often diff looked at everything
 	kinds   kinds
 }
 
@@ -48,6 +51,7 @@ func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
 	if s.sent == nil {
 		s.sent = map[string]string{}
 	}
+	s.late.can = first.GetAgent().GetLateAnswers()
 	_, err := s.handle(first)
 	return s, err
 }
@@ -80,20 +84,16 @@ func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
 	if len(s.subs) > control.MaxSubscriptions {
 		return "", fmt.Errorf("%w: more than %d", errTooManySubscriptions, control.MaxSubscriptions)
 	}
-	if a := req.GetAnswer(); a != nil && s.pending && a.GetNonce() == s.nonce {
-		s.pending = false
+	if a := req.GetAnswer(); a != nil && s.late.answered(a.GetNonce(), s.nonce) {
+		s.pending = s.pending && a.GetNonce() != s.nonce
 		refused = a.GetError()
 	}
 	return refused, nil
 }
 
-// due reports whether to look at the newest Snapshot. from is the first version that concerns the stream and
-// at which it has not looked; 0: there is none.
-func (s *syncState) due(from uint64) bool {
-	if from > s.seen && !s.missed {
-		s.seen = from - 1 // what was before does not concern it
-	}
-	return s.wider || s.missed || !s.synced || from != 0
+// due reports whether to look at the newest Snapshot.
+func (s *syncState) due() bool {
+	return s.wider || s.missed || !s.synced || !s.news.empty()
 }
 
 // next returns the Delta to send now. It returns nil while an answer is awaited,
@@ -108,6 +108,7 @@ func (s *syncState) next(snap *Snapshot) *delta {
 		resources, removed = s.diff(snap)
 	}
 	s.seen, s.wider = snap.version, false
+	first := !s.synced
 	if len(resources) == 0 && len(removed) == 0 && s.synced {
 		return nil
 	}
@@ -133,7 +134,11 @@ func (s *syncState) next(snap *Snapshot) *delta {
 	}
 	s.nonce++
 	d.nonce = s.nonce
-	s.pending = true
+	if !first && !s.wider && s.late.may(s.nonce, size) {
+		d.answerWithin = answerWithin
+	} else {
+		s.pending = true
+	}
 	return d
 }
 

@@ -2,7 +2,7 @@ package server
 
 import "net/netip"
 
-// mostRecent is for how many snapshots it is known what they changed. A stream that is further
+// mostRecent is for at least how many snapshots it is known what they changed. A stream that is further
 // behind looks at everything.
 const mostRecent = 64
 
@@ -10,7 +10,9 @@ const mostRecent = 64
 type touched struct {
 	version  uint64
 	all      bool         // anchors, ranges or nodes: every agent is concerned
-	names    []string     // resources whose content is new, has changed, or that are gone
+	names    []string     // resources whose content is new, has changed, or that are gone, but for the following
+	gained   []string     // services whose content has changed, and that have lost no endpoint
+	calm     []calm       // workloads of which only the readiness has changed
 	relinked []relinked   // services with other workloads behind them
 	rerouted []string     // services with other routes, or whose routes find other services
 	nodes    []string     // nodes whose pods have changed
@@ -19,6 +21,9 @@ type touched struct {
 	ported   bool         // there are other services with node ports
 	egress   bool         // EgressNetworks, or their routes
 }
+
+// calm is a workload whose readiness has changed.
+type calm struct{ name, node string }
 
 // relinked is a service, and the names of the workloads that are not behind it any more.
 type relinked struct {
@@ -32,7 +37,7 @@ func (t *touched) node(node string) { t.nodes = append(t.nodes, node) }
 
 func (t *touched) empty() bool {
 	return !t.all && !t.ported && !t.egress &&
-		len(t.names)+len(t.relinked)+len(t.rerouted)+len(t.nodes)+len(t.held)+len(t.backed) == 0
+		len(t.names)+len(t.gained)+len(t.calm)+len(t.relinked)+len(t.rerouted)+len(t.nodes)+len(t.held)+len(t.backed) == 0
 }
 
 // since returns what has changed since an older Snapshot, false if it is not known.

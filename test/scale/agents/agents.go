@@ -84,6 +84,14 @@ func (a *Agents) Stop() {
 	a.done.Wait()
 }
 
+// Deltas returns how many deltas the agents have taken in.
+func (a *Agents) Deltas() (n uint64) {
+	for _, agent := range a.All {
+		n += agent.Status().Deltas
+	}
+	return n
+}
+
 // Connected returns how many agents have a stream that has answered.
 func (a *Agents) Connected() (n int) {
 	for _, agent := range a.All {
