@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -101,6 +102,7 @@ type settings struct {
 	out        string
 	tools, bin string
 	variant    string
+	policies   string
 	rest       []string
 }
 
@@ -122,6 +124,7 @@ func parse(name string, args []string) (*settings, error) {
 	f.StringVar(&s.tools, "tools", filepath.Dir(self), "directory of the lab's command")
 	f.StringVar(&s.bin, "bin", filepath.Dir(self), "directory of the agent and the controller to measure")
 	f.StringVar(&s.variant, "variant", "", "run: measure Underlane also with this flag of the agent, such as --kernel-path-redirect=false")
+	f.StringVar(&s.policies, "policies", "", "run: measure Underlane also with so many authorization policies of each server that look at requests, such as 1,1000")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -180,6 +183,16 @@ func runCommand(ctx context.Context, args []string) error {
 	if s.variant != "" {
 		name := report.Ours + " " + s.variant
 		builds, wanted = append(builds, rig.Build{Name: name, Bin: s.bin, Args: []string{s.variant}}), append(wanted, name)
+	}
+	for text := range strings.SplitSeq(s.policies, ",") {
+		n, err := strconv.Atoi(text)
+		if text != "" && (err != nil || n < 1) {
+			return fmt.Errorf("-policies: %q is no number of policies", text)
+		}
+		if n > 0 {
+			name := fmt.Sprintf("%s, %d policies", report.Ours, n)
+			builds, wanted = append(builds, rig.Build{Name: name, Bin: s.bin, Policies: n}), append(wanted, name)
+		}
 	}
 	r, err := s.measure(ctx, report.Ours, builds, wanted)
 	if err != nil {

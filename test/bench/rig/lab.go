@@ -64,7 +64,7 @@ func upLab(ctx context.Context, name, tools string, b Build, dir string) (*lab, 
 		return nil, err
 	}
 	path := filepath.Join(dir, name+".yaml")
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(pods, "BENCH", self)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(pods, "BENCH", self)+policies(b.Policies)), 0o644); err != nil {
 		return nil, fmt.Errorf("write the pods: %w", err)
 	}
 	l := &lab{tool: filepath.Join(tools, "lab")}

@@ -27,6 +27,8 @@ type Build struct {
 	Name string   // of the subject
 	Bin  string   // directory of the programs
 	Args []string // more arguments of the agents
+	// Policies is how many authorization policies each server has that look at requests.
+	Policies int
 }
 
 // Options say what to bring up.
