@@ -16,7 +16,7 @@ import (
 const lastIdle = 10 * time.Second
 
 // EndIdle implements request.Underway.
-func (d *session) EndIdle() bool {
+func (d *link) EndIdle() bool {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	if d.phase.idle && !d.phase.last {
