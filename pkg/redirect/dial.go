@@ -42,9 +42,23 @@ func (p *sockets) DialAs(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, 
 // the pod's namespace. getpeername() and accept() give the application client as the
 // address of its peer.
 func (p *entries) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.Conn, error) {
+	others := p.apps.Add(1) - 1
+	c, err := p.dialApp(ctx, dst, client, others >= largeSegments)
+	if err != nil {
+		p.apps.Add(-1)
+		return nil, err
+	}
+	c.OnClose(func() { p.apps.Add(-1) })
+	return c, nil
+}
+
+func (p *entries) dialApp(ctx context.Context, dst, client netip.AddrPort, small bool) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), Mark)
 	if err != nil {
 		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, err)
+	}
+	if small {
+		setSmallSegments(fd)
 	}
 	local, key, err := p.introduce(fd, dst, client)
 	if err != nil {

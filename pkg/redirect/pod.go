@@ -49,7 +49,8 @@ type entries struct {
 	// redirect is the program at the pod's veth; nil: none (redirects.go)
 	redirect link.Link
 	config   bpf.UnderlanePod
-	refuses  bool // see Refuse
+	refuses  bool         // see Refuse
+	apps     atomic.Int32 // connections of DialApp that are open or being made
 }
 
 // sockets makes sockets in the pod's network namespace, and looks at those that are there
