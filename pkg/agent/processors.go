@@ -29,11 +29,13 @@ import (
 // While several pods want the processors, the kernel chooses between the agent's threads and
 // others in short slices (pkg/agent/timeslice). They cost some 2 % of a gRPC call,
 // so they are for contention only. A thread that works in a turn that was waited for has a long
-// one, so that it does not keep those waiting who had no need to. So is the memory that lets the garbage collector run less
+// one, so that it does not keep those waiting who had no need to, and a thread on each processor
+// makes the kernel look at slices more often than it does by itself. So is the memory that lets the garbage collector run less
 // often (pkg/agent/gcpace).
 type processors struct {
 	shares  *fairshare.Scheduler
 	threads timeslice.Threads
+	pulse   *timeslice.Pulse
 	pace    *gcpace.Pace
 	log     *slog.Logger
 
@@ -48,7 +50,7 @@ const paceMemory = 16
 func newProcessors(log *slog.Logger, memory int) *processors {
 	n := runtime.GOMAXPROCS(0)
 	shares := fairshare.New(n)
-	p := &processors{shares: shares, pace: gcpace.New(min(gcpace.Room, memory/paceMemory)), log: log, changed: make(chan struct{}, 1)}
+	p := &processors{shares: shares, pulse: timeslice.NewPulse(log), pace: gcpace.New(min(gcpace.Room, memory/paceMemory)), log: log, changed: make(chan struct{}, 1)}
 	shares.Tell(&p.threads)
 	shares.OnContention(func(contended bool) {
 		p.contended.Store(contended)
@@ -81,6 +83,7 @@ func (p *processors) run(ctx context.Context) error {
 	look.Stop()
 	defer look.Stop()
 	slices := true
+	defer p.pulse.Close()
 	for {
 		select {
 		case <-p.changed:
@@ -100,6 +103,7 @@ func (p *processors) run(ctx context.Context) error {
 				slices = false
 			}
 		}
+		p.pulse.Set(contended && slices)
 		p.pace.Set(contended)
 	}
 }

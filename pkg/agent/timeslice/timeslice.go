@@ -68,11 +68,21 @@ func set(tid int, slice time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if !ordinary(attr) {
-		return nil // it was given another policy on purpose
+	if !ordinary(attr) || attr.Runtime == uint64(pulseSlice) {
+		return nil // it was given another policy, or slice, on purpose
 	}
 	attr.Runtime = uint64(slice)
 	return unix.SchedSetAttr(tid, attr, 0)
+}
+
+// reset gives the calling thread, which may have pulseSlice, the kernel's own slice.
+func reset() error {
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return err
+	}
+	attr.Runtime = 0
+	return unix.SchedSetAttr(0, attr, 0)
 }
 
 func ordinary(attr *unix.SchedAttr) bool {

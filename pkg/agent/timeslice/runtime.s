@@ -1,0 +1,1 @@
+// Empty: it lets Go take declarations without a body (runtime.go).
