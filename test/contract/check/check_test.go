@@ -207,18 +207,20 @@ func TestAll(t *testing.T) {
 			s.fault(schedule.AgentStopped, "node-2", 0, 8)
 			s.attempt("outsider", "far", history.TCP, 1, "eof", "")
 		}},
-		"lost, the agent is replaced":        {lostIn(schedule.AgentUpgraded, "node-2", "open", "far"), []string{"lost"}},
-		"lost, the controller is away":       {lostIn(schedule.ControllerKilled, "", "open", "far"), []string{"lost"}},
-		"lost, the controller is slow":       {lostIn(schedule.ControllerStopped, "", "open", "far"), []string{"lost"}},
-		"lost, the root is rotated":          {lostIn(schedule.RootRotated, "", "open", "far"), []string{"lost"}},
-		"lost, in a storm":                   {lostIn(schedule.HandshakeStorm, "far", "open", "far"), []string{"lost"}},
-		"lost, a clock is stepped":           {lostIn(schedule.AgentClock, "node-2", "open", "far"), []string{"lost"}},
-		"lost, the maps are full":            {lostIn(schedule.MapsFull, "node-2", "open", "far"), []string{"lost"}},
-		"lost, the node is cut off":          {tell: lostIn(schedule.NodeCut, "node-2", "open", "far")},
-		"lost, another node is cut off":      {lostIn(schedule.NodeCut, "node-2", "open", "near"), []string{"lost"}},
-		"lost, on the node that is cut off":  {lostIn(schedule.NodeCut, "node-1", "open", "near"), []string{"lost"}},
-		"lost, the pod is replaced":          {tell: lostIn(schedule.PodReplaced, "far", "open", "far")},
-		"lost, one pod of a service is gone": {lostIn(schedule.PodReplaced, "web-1", "open", "web"), []string{"lost"}},
+		"lost, the agent is replaced, which closed an idle connection": {tell: idleIn("node-1")},
+		"lost, the agent of another node is replaced":                  {idleIn("node-3"), []string{"lost"}},
+		"lost, the agent is replaced":                                  {lostIn(schedule.AgentUpgraded, "node-2", "open", "far"), []string{"lost"}},
+		"lost, the controller is away":                                 {lostIn(schedule.ControllerKilled, "", "open", "far"), []string{"lost"}},
+		"lost, the controller is slow":                                 {lostIn(schedule.ControllerStopped, "", "open", "far"), []string{"lost"}},
+		"lost, the root is rotated":                                    {lostIn(schedule.RootRotated, "", "open", "far"), []string{"lost"}},
+		"lost, in a storm":                                             {lostIn(schedule.HandshakeStorm, "far", "open", "far"), []string{"lost"}},
+		"lost, a clock is stepped":                                     {lostIn(schedule.AgentClock, "node-2", "open", "far"), []string{"lost"}},
+		"lost, the maps are full":                                      {lostIn(schedule.MapsFull, "node-2", "open", "far"), []string{"lost"}},
+		"lost, the node is cut off":                                    {tell: lostIn(schedule.NodeCut, "node-2", "open", "far")},
+		"lost, another node is cut off":                                {lostIn(schedule.NodeCut, "node-2", "open", "near"), []string{"lost"}},
+		"lost, on the node that is cut off":                            {lostIn(schedule.NodeCut, "node-1", "open", "near"), []string{"lost"}},
+		"lost, the pod is replaced":                                    {tell: lostIn(schedule.PodReplaced, "far", "open", "far")},
+		"lost, one pod of a service is gone":                           {lostIn(schedule.PodReplaced, "web-1", "open", "web"), []string{"lost"}},
 		"lost, it was under way when the pod went": {tell: func(s *story) {
 			s.fault(schedule.PodReplaced, "web-1", 0, 5)
 			s.attempt("open", "web", history.HTTPPost, 0.05, "status 503", "")
@@ -386,6 +388,16 @@ func lostIn(kind schedule.Kind, where, client, to string) func(s *story) {
 	return func(s *story) {
 		s.fault(kind, where, 0, 10)
 		s.attempt(client, to, history.TCP, 5, "ECONNREFUSED", "")
+	}
+}
+
+// idleIn has a client write a request on a connection that had been closed, while the agent of a node
+// is replaced.
+func idleIn(node string) func(s *story) {
+	return func(s *story) {
+		s.fault(schedule.AgentUpgraded, node, 0, 10)
+		s.attempt("open", "far", history.HTTPKept, 5, "error", "")
+		s.Attempts[0].Error = `Post "http://10.77.2.6:8080/": http: server closed idle connection`
 	}
 }
 

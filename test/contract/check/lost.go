@@ -3,6 +3,7 @@ package check
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/underlane/underlane/test/contract/history"
@@ -149,8 +150,9 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 		// The client's agent and the server's hear of it one after the other.
 		settling := a.Start.Before(f.Struck.Add(grace)) || a.End.After(f.Healing)
 		return settling && of(m, f.Pod, a.To)
-	case schedule.AgentUpgraded, // without a connection attempt lost
-		schedule.ControllerKilled, schedule.ControllerStopped, // agents go on with what they have
+	case schedule.AgentUpgraded: // without a connection attempt lost
+		return carries && closedIdle(a)
+	case schedule.ControllerKilled, schedule.ControllerStopped, // agents go on with what they have
 		schedule.ControllerSlowed,
 		schedule.RootRotated,                          // connections that are open go on
 		schedule.HandshakeStorm,                       // handshakes wait for their turn
@@ -161,6 +163,13 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 		return carries && a.Start.Before(f.Struck)
 	}
 	return false
+}
+
+// closedIdle reports whether the client has written a request on an idle connection whose end had
+// arrived, and whose end it saw before anything else (net/http). A server may close an idle connection
+// at any time (RFC 9112 §9.5), and the client does not send a POST again by itself.
+func closedIdle(a history.Attempt) bool {
+	return a.How == history.HTTPKept && strings.HasSuffix(a.Error, "http: server closed idle connection")
 }
 
 // onLostNode reports whether the address that an attempt went to was that of a pod on the
