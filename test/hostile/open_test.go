@@ -44,14 +44,14 @@ var open = []shortcoming{
 		attacks: "conns/slow-readers",
 		may:     ruleLatency + " " + ruleRate,
 		figure:  "p99 from 1 to 8 ms (near) and 13 ms (far)",
-		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take up to 4 MB each, because the segments of loopback are 64 KiB, " +
-			"and filling them uses one of two processors. A request waits for the kernel at each of its steps.",
+		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take up to 4 MB each for the first 64, because the segments of loopback are 64 KiB, " +
+			"and 0.5 MB for others (pkg/redirect/segment.go; 4 MB when the figure was written down). Filling them uses one of two processors. A request waits for the kernel at each of its steps.",
 	},
 	{
 		attacks: "conns/slow-readers-inside",
 		may:     ruleLatency + " " + ruleRate,
 		figure:  "p99 from 1–2 to 5–32 ms (near) and 5–38 ms (far), from run to run",
-		cause:   "The same through two agents. The agents' own sockets take 128 KiB (pkg/rawio/unsent.go). The servers use a processor for two seconds to fill theirs, and the kernel sends for up to 7 ms without a pause.",
+		cause:   "The same through two agents. The agents' own sockets take 128 KiB (pkg/rawio/unsent.go). The servers used a processor for two seconds to fill theirs, half of it since those are smaller, and the kernel sends for up to 7 ms without a pause.",
 	},
 	{
 		attacks: "conns/greedy",
