@@ -21,7 +21,7 @@ type difference struct {
 var differences = []difference{
 	{
 		rows: "http1/end/answer/server-* http1/end/response-head/server-* http1/half/server-shuts-before-answer " +
-			"http1/half/then-server-* interim/cut interim/reset http1/end/request-body*/server-* http1/end/request-chunk/server-*",
+			"http1/half/then-server-* interim/cut interim/reset http1/end/request-body*/server-* http1/end/request-chunk/server-* stall/server-never-reads",
 		meshed: "<502 upstream-reset>",
 		why:    "A server that ends the connection before its answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
 	},
@@ -63,8 +63,12 @@ var differences = []difference{
 		why: "After a whole request, and a response that says close, the server's connection ends before the client's does.",
 	},
 	{
-		rows: "early/413-close-in-upload", bare: ", reset", meshed: ", fin",
+		rows: "early/413-close-in-upload early/413-close-then-reset", bare: ", reset", meshed: ", fin",
 		why: "The reset of a server that closes with unread bytes is not passed on behind a whole response.",
+	},
+	{
+		rows: "early/413-keep-alive-server-closes", late: true,
+		why: "After a response that does not say close the client may go on: what it sends of its request within a second is discarded.",
 	},
 	{
 		rows: "http1/end/request-head/*", bare: `GET / HTTP/1.1\r\nHo"`,

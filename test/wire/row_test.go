@@ -34,7 +34,7 @@ var (
 // rows are all of them.
 var rows = func() []row {
 	var all []row
-	for _, some := range [][]row{silentRows, opaqueRows, endRows, halfRows, http1Rows, turnRows, http2Rows, grpcRows} {
+	for _, some := range [][]row{silentRows, opaqueRows, endRows, halfRows, loginRows, http1Rows, turnRows, http2Rows, grpcRows} {
 		all = append(all, some...)
 	}
 	return all

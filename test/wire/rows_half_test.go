@@ -27,6 +27,13 @@ var halfRows = []row{
 	{"http1/half/then-client-resets", `send $get; shut; await got; pause 500ms; reset`, `recv head; tell got; end; repeat 5 { pause 300ms; send "x" }`, short},
 	{"http1/half/then-server-resets", `send $get; shut; end`, `recv head; pause 500ms; reset`, short},
 	{"http1/half/then-server-closes", `send $get; shut; end`, `recv head; pause 500ms; close`, short},
+	{"http1/half/interim-then-answer", `send $get; shut; end`, `recv head; pause 300ms; send $hints; pause 1500ms; send $ok-close; close`, options{}},
+	{"http1/half/three-pipelined", `send $get $get-b $get; shut; recv "ok"; recv "ok"; recv "ok"`, `repeat 3 { recv head; pause 800ms; send $ok }`, options{}},
+	{"http1/half/chunks-in-pieces", `send $post-te "5\r\nhello\r\n"; pause 300ms; send "0\r\n\r\n"; shut; end`, `recv "0\r\n\r\n"; pause 1500ms; send $head-te "2\r\nok\r\n"; pause 500ms; send "0\r\n\r\n"; close`, options{}},
+	{"http1/half/expect", `send $expect; recv head; send "hello"; shut; end`, `recv head; send $continue; recv "hello"; pause 1500ms; send $ok-close; close`, options{}},
+	{"http1/half/early-answer", `send $post-5 "he"; recv "big"; shut; end`, `recv "he"; send $big-close; end; close`, options{}},
+	{"http1/half/many-kept", `repeat 3 { send $get; recv "ok" }; send $get; shut; recv "ok"`, `repeat 3 { recv head; send $ok }; recv head; pause 1500ms; send $ok`, options{}},
+	{"http1/half/upload-1m", `send $post-1m #1000000; shut; end`, `recv head; recv 1000000; pause 1500ms; send $ok-close; close`, v6},
 
 	// The server ends its direction.
 	{"http1/half/server-shuts-after-answer", `send $get; end; close`, `recv head; send $ok-close; shut; end; close`, short},

@@ -97,6 +97,9 @@ var http2Rows = []row{
 	{"http2/stall/five-uploads", `h2; repeat 5 { open a POST /hang; pour a 10000000 }; pause 300ms; many 20 GET /`, `h2; serve`, options{}},
 	{"http2/stall/uploads", stalledUploads, `h2; serve`, options{}},
 	{"http2/stall/other-client", `h2; dial b; h2; use first; repeat 20 { open a GET /big end; stall a; head a }; repeat 5 { open c POST /hang; pour c 10000000 }; pause 300ms; use b; many 20 GET /`, `h2; serve`, options{limit: 10 * time.Second}},
+	{"http2/stall/resumes-upload", `h2; open a POST /a; pour a 3000000; open b POST /b; data b "x" end; body b; body a`, `h2; accept a; accept b; answer b 200 end; pause 500ms; answer a 200 end`, options{}},
+	{"http2/early/pour", `h2; open a POST /a; pour a 3000000; body a; open b GET /b end; body b`, `h2; accept a; got a 1000; answer a 413 end; rst a NO_ERROR; accept b; answer b 200 end`, options{}},
+	{"http2/early/answer-goes-on", `h2; open a POST /a; data a "he"; head a; data a "llo" end; body a`, `h2; accept a; got a 2; answer a 200; body a; data a "ok" end`, options{}},
 }
 
 var deadlines = options{limit: 10 * time.Second, slack: 2 * time.Second}

@@ -19,6 +19,10 @@ var opaqueRows = []row{
 	{"opaque/half-close/by-server-late", `send "hello\n"; end; pause 1500ms; send "more\n"; close`, `recv "\n"; send "hi\n"; shut; end; close`, options{}},
 	{"opaque/half-close/by-server-first", `end; send "hello\n"; close`, `send "hi\n"; shut; end; close`, options{}},
 	{"opaque/half-close/both", `send "hello\n"; shut; end`, `recv "\n"; shut; end`, options{}},
+	{"opaque/half-close/slow-drain", `send "put\n" #300000; shut; end`, `rcvbuf 4096; repeat 30 { recv 10000; pause 30ms }; end; pause 500ms; send "thanks\n"; close`, options{slack: 2 * time.Second}},
+	{"opaque/half-close/server-streams", `send "go\n"; shut; end`, `recv "\n"; end; repeat 10 { send "tick\n"; pause 200ms }; close`, options{}},
+	{"opaque/half-close/after-banner", `recv "\n"; send "quit\n"; shut; end`, `send "220 hi\n"; recv "\n"; end; pause 500ms; send "221 bye\n"; close`, options{}},
+	{"opaque/half-close/server-shuts-then-client-uploads", `send "put\n"; end; repeat 5 { send "part\n"; pause 200ms }; close`, `recv "\n"; shut; end; close`, options{}},
 
 	{"opaque/reset/by-server-at-once", `send "hello\n"; end`, `recv "\n"; reset`, options{}},
 	{"opaque/reset/by-server", `send "hello\n"; recv "ok\n"; tell read; end`, `recv "\n"; send "ok\n"; await read; reset`, v6},
@@ -46,6 +50,11 @@ var opaqueRows = []row{
 	{"opaque/urgent-apart", `send "hello"; recv "a"; urgent "!"; await oob; send "there\n"; recv "ok\n"`, `recv 5; send "a"; recv oob; tell oob; recv "\n"; send "ok\n"`, options{}},
 	{"opaque/urgent-by-server", `oobinline; send "hello\n"; recv "\n"`, `recv "\n"; send "a"; urgent "!"; send "b\n"`, options{}},
 	{"opaque/urgent-first", `urgent "!"; send "hello\n"; recv "ok\n"`, `oobinline; recv "\n"; send "ok\n"`, options{}},
+	{"opaque/urgent-then-shut", `send "hello"; urgent "!"; shut; end`, `oobinline; end; send "ok\n"; close`, v6},
+	{"opaque/urgent-two", `send "a"; recv "1"; urgent "!"; recv "2"; urgent "?"; send "b\n"; recv "ok\n"`, `oobinline; recv "a"; send "1"; recv "!"; send "2"; recv "\n"; send "ok\n"`, options{}},
+	{"opaque/urgent-both-ways", `oobinline; send "hello"; urgent "!"; recv "a?b\n"`, `oobinline; recv "!"; send "a"; urgent "?"; send "b\n"`, options{}},
+	{"opaque/urgent-behind-much", `send #1000000; urgent "!"; send "end\n"; recv "ok\n"`, `oobinline; recv "end\n"; send "ok\n"`, options{}},
+	{"opaque/urgent-then-reset", `send "hello"; recv "a"; urgent "!"; await seen; reset`, `oobinline; recv 5; send "a"; recv "!"; tell seen; end`, options{}},
 
 	{"opaque/source-port/own", `dial b own; send "a\n"; recv "\n"; close`, `loop { recv "\n"; send "ok\n" }`, v6},
 	{"opaque/source-port/two-destinations", `dial b own; send "b\n"; recv "\n"; dial c own second; send "c\n"; recv "\n"`, `second; loop { recv "\n"; send "ok\n" }`, v6},

@@ -84,6 +84,17 @@ var turnRows = append([]row{
 	{"beside/stalled-upload", `send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n"; flood 40000000; await in; pause 300ms; dial b; repeat 5 { send $get-b; recv "ok" }; tell through`, "recv head; tell in; await through\n--\nloop { recv head; send $ok }", options{limit: 10 * time.Second}},
 	{"beside/five-stalled-uploads", fiveStalledUploads, fiveStalledServers, options{limit: 10 * time.Second}},
 	{"beside/stalled-answer", `send $get; await first; dial b; repeat 5 { send $get-b; recv "ok" }; tell through; use first; recv "ok"`, "recv head; tell first; await through; send $ok\n--\nloop { recv head; send $ok }", options{}},
+	{"stall/own-download-then-reset", `send $get; recv head; await full; reset`, `recv head; send "HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n"; fill 50000000; tell full; end`, options{slack: 2 * time.Second}},
+	{"stall/server-never-reads", `send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n"; fill 50000000; tell full; end`, `await full; reset`, options{slack: 2 * time.Second}},
+	{"stall/upgrade", `send $upgrade; recv head; fill 100000000; tell full; recv "ok"`, `recv head; send $switching; await full; recv 100000; send "ok"`, options{slack: 3 * time.Second}},
+	{"urgent/in-head", `send "GET / HTTP/1.1\r\nHost: "; urgent "x"; send "\r\n\r\n"; recv "ok"`, `oobinline; recv head; send $ok`, options{}},
+	{"urgent/in-answer", `oobinline; send $get; recv "o"; recv "k"`, `recv head; send "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no"; urgent "k"`, options{}},
+	{"urgent/in-upgrade", `send $upgrade; recv head; send "he"; urgent "!"; send "lo\n"; recv "ok\n"`, `oobinline; recv head; send $switching; recv "\n"; send "ok\n"`, options{}},
+	{"early/401-then-retry", `send $post-5; recv "big"; send "hello" $post-5 "again"; recv "ok"; send $get; recv "ok"`, `recv head; send $big; recv "hello"; recv "again"; send $ok; recv head; send $ok`, options{}},
+	{"early/to-end-while-uploading", `send $post-1m #100000; recv "begin"; send #900000; end`, `recv head; send $head-all "begin"; recv 1000000; send "done"; close`, options{}},
+	{"early/expect-refused-then-body", `send $expect; recv "big"; send "hello" $get; recv "ok"`, `recv head; send $big; recv "hello"; recv head; send $ok`, options{}},
+	{"early/413-keep-alive-server-closes", `send $post-5 "he"; recv "big"; end`, `recv "he"; send $big; pause 300ms; close`, options{}},
+	{"early/413-close-then-reset", `send $post-1m #100000; recv "big"; tell got; end`, `recv head; recv 1000; send $big-close; await got; reset`, short},
 }, append(splits("split/request", "GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n\r\n", func(a, b string) (string, string) {
 	return fmt.Sprintf(`send %s; pause 10ms; send %s; recv "ok"`, a, b), `recv head; send $ok`
 }), splits("split/response", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", func(a, b string) (string, string) {
