@@ -220,6 +220,20 @@ func reachable(t testing.TB, namespace, pod, url string) {
 	})
 }
 
+// reachableByAll waits until 20 requests one after the other, each with a lookup and a
+// connection of its own, are answered with 200: by then both replicas of the cluster's DNS
+// know the Service, and kube-proxy its servers.
+func reachableByAll(t testing.TB, namespace, pod, url string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		s, err := tryRequests(t, namespace, pod, "--count", "20", "--fresh", url)
+		if s.Requests == 20 && s.Status["200"] == 20 {
+			return nil
+		}
+		return errors.Join(err, fmt.Errorf("%s: %+v", url, s))
+	})
+}
+
 func mustIn(t testing.TB, namespace, pod string, args ...string) string {
 	t.Helper()
 	out, err := in(t, namespace, pod, args...)

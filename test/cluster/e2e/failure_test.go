@@ -43,7 +43,7 @@ func newTraffic(t *testing.T, options ...option) *traffic {
 	enrolled(t, ns, tr.client)
 	enrolled(t, ns, tr.servers(t)...)
 	endpoints(t, ns, "web", 4)
-	reachable(t, ns, tr.client, "http://web/")
+	reachableByAll(t, ns, tr.client, "http://web/")
 	return tr
 }
 
