@@ -38,14 +38,14 @@ func TestNamesOverTCP(t *testing.T) {
 	seen := n.Answers(pod)
 	for i := range sent {
 		if got := n.cache.Name("a", addr, time.Now()); got != "" {
-			t.Fatalf("after %d bytes: %q", i, got)
+			t.Fatalf("after %d bytes of the answer: name %q, want none yet", i, got)
 		}
 		seen(sent[i : i+1])
 	}
 	if got := n.Name(pod, addr); got != "db.example.com" {
-		t.Errorf("got %q", got)
+		t.Errorf("name %q, want db.example.com", got)
 	}
 	if got := n.Name(&mesh.Workload{UID: "b"}, addr); got != "" {
-		t.Errorf("another pod: %q", got)
+		t.Errorf("another pod: name %q, want none", got)
 	}
 }

@@ -116,7 +116,7 @@ func TestLabelIsEnoughWithoutController(t *testing.T) {
 			n.until("disconnected", func() bool { return !n.client.Connected() })
 			s, ns := sandbox(t, podAddr, mesh.LabelEnabled)
 			if outcome, _ := n.run(s); outcome != nri.Enrolled || !captured(t, ns) {
-				t.Fatalf("%s", outcome)
+				t.Fatalf("outcome %s, want the pod enrolled and captured", outcome)
 			}
 			n.pods.Wake()
 			time.Sleep(50 * time.Millisecond)
@@ -198,7 +198,7 @@ func TestNewSandboxOfTheSamePod(t *testing.T) {
 	second, ns2 := sandbox(t, netip.MustParseAddr("10.98.0.3"), "")
 	for _, s := range []nri.Sandbox{first, first, second} {
 		if outcome, _ := n.run(s); outcome != nri.Enrolled {
-			t.Fatal(outcome)
+			t.Fatalf("outcome %s, want %s", outcome, nri.Enrolled)
 		}
 	}
 	if captured(t, ns1) || !captured(t, ns2) {
@@ -372,7 +372,7 @@ func TestStoppedSandboxLosesItsConnections(t *testing.T) {
 	second, ns := sandbox(t, podAddr, "")
 	for _, s := range []nri.Sandbox{first, second} {
 		if outcome, _ := n.run(s); outcome != nri.Enrolled {
-			t.Fatal(outcome)
+			t.Fatalf("outcome %s, want %s", outcome, nri.Enrolled)
 		}
 	}
 	fd, err := ns.Socket(podAddr, 0)

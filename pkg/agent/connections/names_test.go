@@ -38,7 +38,7 @@ func TestNamesAreKept(t *testing.T) {
 			continue
 		}
 		if s := r.Edges[0].Total(); s.Opened != 1 || s.Closed != 1 || s.Open != 0 || s.Read != 10 {
-			t.Errorf("%s: %+v", name, s)
+			t.Errorf("%s: %+v, want one connection opened and closed, and 10 bytes read", name, s)
 		}
 	}
 }

@@ -178,11 +178,11 @@ func TestStatusAndDump(t *testing.T) {
 	client := start(t, tap.NewHub())
 	st, err := client.Status(t.Context(), &agentv1.StatusRequest{})
 	if err != nil || st.GetNode() != "node-1" || st.GetReady() || len(st.GetNotReady()) != 1 {
-		t.Errorf("%v, %v", st, err)
+		t.Errorf("status %v, error %v; want node-1, not ready for one reason", st, err)
 	}
 	d, err := client.Dump(t.Context(), &agentv1.DumpRequest{})
 	if err != nil || string(d.GetJson()) != `{"maps":{}}` {
-		t.Errorf("%v, %v", d, err)
+		t.Errorf("dump %v, error %v; want empty maps", d, err)
 	}
 }
 

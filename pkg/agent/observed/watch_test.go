@@ -140,7 +140,7 @@ func TestWatch(t *testing.T) {
 	e := told.events[0]
 	if e.Kind != tap.RequestInit || e.Origin != tap.FromKernel || e.Path != "/x" || e.Authority != "h" || e.Source.Workload == nil ||
 		e.Source.Workload.Name != "shop" || e.Direction != mesh.Outbound || time.Since(e.Time) > time.Minute {
-		t.Errorf("got %+v", e)
+		t.Errorf("got %+v, want a request for /x of h, made by shop a moment ago, told by the kernel", e)
 	}
 	k.mu.Lock()
 	if !k.wishes[2].Off || len(k.wishes) != 1 {

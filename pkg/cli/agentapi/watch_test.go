@@ -25,7 +25,7 @@ func TestWatchFigures(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != tapv1alpha1.MediaFigures {
-		t.Fatal(response.Status, response.Header)
+		t.Fatalf("%s, %v; want 200 and figures", response.Status, response.Header)
 	}
 	for in := bufio.NewReader(response.Body); ; {
 		line, err := in.ReadString('\n')

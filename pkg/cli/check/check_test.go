@@ -71,7 +71,7 @@ func TestShort(t *testing.T) {
 func TestWarningsDoNotFail(t *testing.T) {
 	r := Run(t.Context(), []Category{{Name: "a", Probes: []Probe{{Name: "b", Run: result(Warn(errors.New("c")))}}}}, nil)
 	if !r.Success || r.Categories[0].Checks[0].Result != Warning {
-		t.Errorf("%+v", r)
+		t.Errorf("%+v, want success with a warning", r)
 	}
 }
 

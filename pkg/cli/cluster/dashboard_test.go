@@ -66,7 +66,7 @@ func TestDashboardAsksAsTheUser(t *testing.T) {
 		t.Errorf("Content-Security-Policy %q, want that of the dashboard", policy)
 	}
 	if got := ask(h, api+"/nodes"); got.Code != http.StatusOK {
-		t.Errorf("nodes: %d %s", got.Code, got.Body)
+		t.Errorf("nodes: %d %s, want 200", got.Code, got.Body)
 	}
 	for path, want := range map[string]struct {
 		code int
@@ -272,7 +272,7 @@ func TestDashboardCommand(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		t.Errorf("figures: %s", response.Status)
+		t.Errorf("figures: %s, want 200", response.Status)
 	}
 	cancel()
 	if err := <-done; err != nil {

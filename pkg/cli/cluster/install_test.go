@@ -254,7 +254,7 @@ metadata: {name: web}
 	}
 	back, report, err := execute(t, out, "unmesh", "-")
 	if err != nil || strings.Contains(back, "underlane.io/mesh") || !strings.Contains(report, `deployment "web" unmeshed`) {
-		t.Error(err, back, report)
+		t.Errorf("error %v, report %q; want no label and a Deployment unmeshed:\n%s", err, report, back)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestMeshSources(t *testing.T) {
 	}
 	out, _, err = execute(t, "a: [", "mesh", filepath.Join(dir, "a.yaml"), "-")
 	if err == nil || out != "" || !strings.Contains(err.Error(), "standard input: document 1") {
-		t.Error(err, out)
+		t.Errorf("error %v, output %q; want one of document 1 of standard input, and no output", err, out)
 	}
 	if _, _, err := execute(t, "", "mesh", t.TempDir()); err == nil || !strings.Contains(err.Error(), "no manifest") {
 		t.Error(err)

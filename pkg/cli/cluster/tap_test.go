@@ -216,7 +216,7 @@ func TestTopAcrossNodes(t *testing.T) {
 	defer traffic(agents...)()
 	r := w.run(t.Context(), "alice", "top", "deploy/web", "--once", "--duration", "2s")
 	if r.code != 0 || !strings.Contains(r.out, "web-a") || !strings.Contains(r.out, "web-b") || !strings.Contains(r.out, "100.00%") {
-		t.Errorf("%+v", r)
+		t.Errorf("top: %+v, want code 0 and all requests of both pods successful", r)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestTapSaysWhatIsWrong(t *testing.T) {
 		{"alice", "is not in a namespace", []string{"tap", "ns/shop", "-n", "shop"}},
 	} {
 		if r := w.run(t.Context(), c.user, c.args...); r.code != 1 || !strings.Contains(r.err, c.want) {
-			t.Errorf("%s %v: %+v", c.user, c.args, r)
+			t.Errorf("%s %v: %+v, want code 1 and %q", c.user, c.args, r, c.want)
 		}
 	}
 	// A node that is away costs a line, not the tap.
@@ -289,7 +289,7 @@ func TestTapOutlivesAReplica(t *testing.T) {
 		return again && len(out) > before
 	}, "tap", "deploy/web")
 	if r.code != 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("tap: %+v, want code 0", r)
 	}
 }
 
@@ -320,7 +320,7 @@ func TestNodeStatuses(t *testing.T) {
 	flags := &Flags{Kubeconfig: w.kube.Kubeconfig("alice", "")}
 	statuses, errs := flags.NodeStatuses(t.Context())
 	if len(statuses) != 1 || statuses["a"].GetVersion() != "v0.0-test" || len(errs) != 1 || !strings.Contains(errs["b"].Error(), "the agent of b") {
-		t.Errorf("%v, %v", statuses, errs)
+		t.Errorf("statuses %v, errors %v; want the status of a, and an error that names b", statuses, errs)
 	}
 	w.stop()
 	if statuses, errs = flags.NodeStatuses(t.Context()); len(statuses) != 0 || len(errs) != 1 || errs[""] == nil {
@@ -357,17 +357,17 @@ shop        192.0.2.7   80     -       web.shop   false   -
 		}
 	}
 	if r := w.run(t.Context(), "alice", "dg", "state"); r.out != "{\n  \"version\": 7\n}\n" {
-		t.Errorf("%+v", r)
+		t.Errorf("diagnostics state: %+v, want the controller's, indented", r)
 	}
 	if r := w.run(t.Context(), "alice", "dg", "state", "b"); r.out != "{\n  \"node\": \"b\"\n}\n" {
-		t.Errorf("%+v", r)
+		t.Errorf("diagnostics state b: %+v, want that of node b, indented", r)
 	}
 	if r := w.run(t.Context(), "alice", "dg", "controller-metrics"); r.out != "controller_metric 1\n" {
-		t.Errorf("%+v", r)
+		t.Errorf("diagnostics controller-metrics: %+v, want one metric", r)
 	}
 	w.kube.Pods = []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-b"}, Spec: corev1.PodSpec{NodeName: "b"}}}
 	if r := w.run(t.Context(), "alice", "dg", "proxy-metrics", "web-b"); r.out != "# NODE b (1 of 1)\nfake_metric 1\n" {
-		t.Errorf("%+v", r)
+		t.Errorf("diagnostics proxy-metrics web-b: %+v, want those of its node", r)
 	}
 	agents[0].Stop()
 	if r := w.run(t.Context(), "alice", "dg", "proxy-metrics"); r.code != 1 || r.out != "# NODE b (2 of 2)\nfake_metric 1\n" || !strings.Contains(r.err, "the agent of a") {
@@ -411,13 +411,13 @@ func TestIdentity(t *testing.T) {
 	}
 	r := w.run(t.Context(), "alice", "identity", "new", "bare")
 	if r.code != 1 || !strings.Contains(r.err, "has no certificate for spiffe://cluster.local/ns/shop/sa/new yet") || !strings.Contains(r.err, "pod bare is not in the mesh") {
-		t.Errorf("%+v", r)
+		t.Errorf("identity of a pod without a certificate and of one outside the mesh: %+v, want code 1 and both causes", r)
 	}
 	if r := w.run(t.Context(), "alice", "identity", "gone"); r.code != 1 || !strings.Contains(r.err, `pods "gone" not found`) {
-		t.Errorf("%+v", r)
+		t.Errorf("identity of no pod: %+v, want code 1 and that it is not found", r)
 	}
 	if r := w.run(t.Context(), "alice", "identity"); r.code != 1 || !strings.Contains(r.err, "which pods?") {
-		t.Errorf("%+v", r)
+		t.Errorf("identity without a name: %+v, want code 1 and the question which pods", r)
 	}
 }
 

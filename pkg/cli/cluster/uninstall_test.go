@@ -140,7 +140,7 @@ func TestCleanupPod(t *testing.T) {
 		t.Error(diff)
 	}
 	if p.Spec.NodeName != "node-1" || p.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || !p.Spec.HostPID || p.Spec.ServiceAccountName != "" {
-		t.Errorf("%+v", p.Spec)
+		t.Errorf("%+v, want a pod of node-1 without an account, in the host's PID namespace, that restarts on failure", p.Spec)
 	}
 	if diff := cmp.Diff(template.Spec.Containers[0].SecurityContext, c.SecurityContext); diff != "" {
 		t.Error(diff)
@@ -233,10 +233,10 @@ func TestCleanupKnowsTheInstallation(t *testing.T) {
 	})}
 	template, err := u.agentTemplate(t.Context())
 	if err != nil || template == nil || !strings.HasSuffix(template.Spec.Containers[0].Image, "/agent:kept") {
-		t.Errorf("%v %v", template, err)
+		t.Errorf("template %v, error %v; want the image of the record", template, err)
 	}
 	u.client = fake.NewClientset()
 	if template, err = u.agentTemplate(t.Context()); err != nil || template != nil {
-		t.Errorf("%v %v", template, err)
+		t.Errorf("without a record: template %v, error %v; want neither", template, err)
 	}
 }

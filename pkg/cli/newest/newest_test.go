@@ -74,7 +74,7 @@ func TestOf(t *testing.T) {
 	files["/channels/stable.json.sig"] = ed25519.Sign(key, text)
 	got, err := Of(t.Context(), release.Stable)
 	if err != nil || got.Newest != "v0.2.0" {
-		t.Fatalf("%+v, %v", got, err)
+		t.Fatalf("%+v, error %v; want v0.2.0", got, err)
 	}
 	if err := Outdated(got); err == nil || !strings.Contains(err.Error(), "v0.2.0 of 2026-11-30") {
 		t.Error(err)

@@ -112,21 +112,21 @@ func TestBadServers(t *testing.T) {
 		}
 		switch unreachable := errors.Is(err, ErrUnreachable); {
 		case err == nil:
-			t.Errorf("%s: %+v", c.what, got)
+			t.Errorf("%s: got %+v, want an error", c.what, got)
 		case unreachable != (c.want == ""), !strings.Contains(err.Error(), c.want):
-			t.Errorf("%s: %v", c.what, err)
+			t.Errorf("%s: error %v, want one with %q, or that nothing was reached if that is empty", c.what, err, c.want)
 		}
 		if took > 10*limit { // which leaves a slow machine some time
-			t.Errorf("%s: it took %v", c.what, took)
+			t.Errorf("%s: it took %v, want %v", c.what, took, limit)
 		}
 		s.CloseClientConnections()
 		s.Close()
 	}
 	if n := sent.Load(); n > 512<<20 {
-		t.Errorf("%d bytes of 1 GiB were taken", n)
+		t.Errorf("%d bytes of 1 GiB were taken, want fewer than 512 MiB", n)
 	}
 	if limit > 2*time.Second {
-		t.Errorf("a command may wait for %v", limit)
+		t.Errorf("a command may wait for %v, want 2 s at most", limit)
 	}
 }
 

@@ -195,10 +195,10 @@ func TestTapCommand(t *testing.T) {
 		}
 	}
 	if r := run(t.Context(), Kernel{}, "tap", "nonsense", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, `no kind "nonsense"`) {
-		t.Errorf("%+v", r)
+		t.Errorf("tap of an unknown kind: %+v, want code 1 and the name of the kind", r)
 	}
 	if r := run(t.Context(), Kernel{}, "tap", "-o", "yaml", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, "use one of wide, json") {
-		t.Errorf("%+v", r)
+		t.Errorf("tap -o yaml: %+v, want code 1 and the formats that there are", r)
 	}
 }
 
@@ -218,15 +218,15 @@ func TestTopOnce(t *testing.T) {
 		}
 	}
 	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != 0 {
-		t.Fatalf("%v: %+v", err, r)
+		t.Fatalf("error %v, %+v; want code 0 and JSON", err, r)
 	}
 	if len(got.Rows) != 1 || got.Rows[0].Source != "web-1" || got.Rows[0].Path != "/p" || got.Rows[0].Count == 0 ||
 		got.Rows[0].SuccessRate != 0 || got.Rows[0].Reasons["no-endpoints"] != got.Rows[0].Count {
-		t.Errorf("%+v", got)
+		t.Errorf("%+v, want one row: /p of web-1, all of it failed with no-endpoints", got)
 	}
 	if r := run(ctx, Kernel{}, "top", "--once", "--duration", "1s", "--hide-sources", "--socket", n.socket); r.code != 0 ||
 		!strings.HasPrefix(r.out, "Destination  Method") || !strings.Contains(r.out, "0.00%") {
-		t.Errorf("%+v", r)
+		t.Errorf("top --hide-sources: %+v, want code 0 and a table without sources", r)
 	}
 	if r := run(ctx, Kernel{}, "top", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, "--once") {
 		t.Errorf("without a terminal: %+v", r)
@@ -249,7 +249,7 @@ func TestTopPods(t *testing.T) {
 		}
 	}
 	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != 0 {
-		t.Fatalf("%v: %+v", err, r)
+		t.Fatalf("error %v, %+v; want code 0 and JSON", err, r)
 	}
 	if len(got.Pods) != 2 || len(got.Agents) != 1 || got.Agents[0].Node != "node-1" || got.Pods[0].Pod != "web" || got.Pods[0].Outbound.CPU <= 0 || got.Pods[0].Weight != 39 {
 		t.Errorf("got %+v, want two pods of node-1, web first, which uses the processor, with weight 39", got)
@@ -309,11 +309,11 @@ connect_no_pod   3
 		return strings.Contains(out, "\nRuntime       connected to containerd 2.1 for 60s\n")
 	}
 	if r = shown(connected, &agentv1.Runtime{Connected: true, Name: "containerd 2.1"}); !connected(r.out) {
-		t.Errorf("%s", r.out)
+		t.Errorf("status, with a runtime: want it connected, got\n%s", r.out)
 	}
 	n.status.Runtime = &agentv1.Runtime{LastError: "no such socket"}
 	if r = run(t.Context(), Kernel{}, "status", "--socket", n.socket); !strings.Contains(r.out, "\nRuntime       not connected: no such socket\n") {
-		t.Errorf("%s", r.out)
+		t.Errorf("status, without a runtime: want the cause, got\n%s", r.out)
 	}
 
 	n.status.ProgramsAttached = false
@@ -333,7 +333,7 @@ func TestNoAgent(t *testing.T) {
 	for _, command := range []string{"tap", "status", "dump"} {
 		r := run(t.Context(), Kernel{}, command, "--socket", socket)
 		if r.code != 1 || !strings.Contains(r.err, "is the agent running on this node?") {
-			t.Errorf("%s: %+v", command, r)
+			t.Errorf("%s without an agent: %+v, want code 1 and the question whether it runs", command, r)
 		}
 	}
 }
@@ -351,7 +351,7 @@ func TestHungAgent(t *testing.T) {
 	for _, command := range []string{"status", "check"} {
 		r := run(t.Context(), Kernel{}, command, "--socket", socket)
 		if r.code != 1 || !strings.Contains(r.err+r.out, "does not answer: it hangs, or is stopped") {
-			t.Errorf("%s: %+v", command, r)
+			t.Errorf("%s with an agent that hangs: %+v, want code 1 and that it does not answer", command, r)
 		}
 	}
 }
@@ -417,7 +417,7 @@ func TestCheck(t *testing.T) {
 func TestDump(t *testing.T) {
 	n := startNode(t)
 	if r := run(t.Context(), Kernel{}, "dump", "--socket", n.socket); r.code != 0 || !json.Valid([]byte(r.out)) || !strings.Contains(r.out, "\n  \"maps\"") {
-		t.Errorf("%+v", r)
+		t.Errorf("dump: %+v, want code 0 and JSON with the maps", r)
 	}
 }
 
@@ -425,10 +425,10 @@ func TestCleanup(t *testing.T) {
 	n := startNode(t)
 	k := Kernel{Cleanup: func(_ context.Context, f *Flags) ([]string, error) { return []string{f.PinRoot + "/pods"}, nil }}
 	if r := run(t.Context(), k, "cleanup", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, "an agent is running") {
-		t.Errorf("%+v", r)
+		t.Errorf("cleanup beside an agent: %+v, want code 1 and that one runs", r)
 	}
 	if r := run(t.Context(), k, "cleanup", "--socket", n.socket+"x", "--pin-root", "/pins"); r.code != 0 || r.out != "removed /pins/pods\n" {
-		t.Errorf("%+v", r)
+		t.Errorf("cleanup: %+v, want code 0 and /pins/pods removed", r)
 	}
 }
 
@@ -438,7 +438,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("UNDERLANE_CGROUP_ROOT", "/c")
 	root := &cobra.Command{Use: "agent"}
 	if got, want := *AddFlags(root), (Flags{"/s", "/p", "/c"}); got != want {
-		t.Errorf("%+v", got)
+		t.Errorf("flags are %+v, want %+v", got, want)
 	}
 }
 

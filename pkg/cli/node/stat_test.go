@@ -133,7 +133,7 @@ func TestStat(t *testing.T) {
 		r := run(t.Context(), Kernel{}, append(strings.Fields(tc.args), "--socket", socket)...)
 		if tc.want == nil {
 			if !strings.Contains(r.out, "web") || r.code != 1 || !strings.Contains(r.err, "no pod of deployment/svc is known") {
-				t.Errorf("%s: %+v", tc.args, r)
+				t.Errorf("%s: %+v, want the Services, code 1 and which workload has no pod", tc.args, r)
 			}
 			continue
 		}
@@ -156,7 +156,7 @@ func TestStatWide(t *testing.T) {
 	r = run(t.Context(), Kernel{}, "stat", "deploy/web", "-n", "shop", "-o", "json", "--socket", socket)
 	var rows []map[string]any
 	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 1 {
-		t.Fatalf("%v: %+v", err, r)
+		t.Fatalf("error %v, %+v; want one row of JSON", err, r)
 	}
 	for name, want := range map[string]any{"cpu_cores": 0.0012, "cpu_limit_cores": 1.5, "memory_bytes": float64(35<<20 + 1), "memory_limit_bytes": nil} {
 		if rows[0][name] != want {
@@ -174,7 +174,7 @@ func TestStatAsJSON(t *testing.T) {
 		Failures                      map[string]uint64 `json:"failures"`
 	}
 	if err := json.Unmarshal([]byte(r.out), &rows); err != nil {
-		t.Fatalf("%v: %+v", err, r)
+		t.Fatalf("error %v, %+v; want rows of JSON", err, r)
 	}
 	if len(rows) != 1 || rows[0].Success != 0.75 || rows[0].P99 != 5 || rows[0].Failures["status"] != 10 || rows[0].RPS < 0.5 {
 		t.Errorf("%+v, want one row with 75 %% of 40 requests in 60 to 70 seconds", rows)
@@ -245,7 +245,7 @@ func TestCheckAPI(t *testing.T) {
 		f.CheckAPI(Kernel{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/check", nil))
 		var got check.Answer
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Categories) == 0 {
-			t.Fatalf("%v: %s", err, w.Body)
+			t.Fatalf("error %v, %s; want categories", err, w.Body)
 		}
 		first, away := got.Categories[0].Checks[0], strings.HasSuffix(socket, "none")
 		if got.Categories[0].Name != "node-agent" || (first.Result == "ok") == away || away && first.Hint == "" {

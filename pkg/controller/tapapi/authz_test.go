@@ -168,7 +168,7 @@ func TestAuthzAccess(t *testing.T) {
 	all := &tapv1alpha1.AuthzAccess{}
 	code, text := w.send("GET", "alice", tapv1alpha1.AuthzAccessPath("shop"), "", all)
 	if code != 200 || len(all.Servers) != 1 || !strings.Contains(text, `"name":"job"`) || !strings.HasPrefix(all.DecidedBy, "the controller") {
-		t.Fatalf("%d %s", code, text)
+		t.Fatalf("%d %s, want 200 and one server, decided by the controller", code, text)
 	}
 	if e := all.Egress; len(e) != 1 || e[0].Name != "outside" || !e[0].Deny {
 		t.Errorf("%+v, want the EgressNetwork", e)

@@ -112,7 +112,7 @@ const (
 func (w *world) connections(path string) (list tapv1alpha1.ConnectionList, got []string) {
 	w.t.Helper()
 	if code, text := w.list("root", path, &list); code != http.StatusOK {
-		w.t.Fatalf("%s: %d %s", path, code, text)
+		w.t.Fatalf("%s: %d %s, want 200", path, code, text)
 	}
 	for i := range list.Items {
 		got = append(got, openText(&list.Items[i], list.Time))

@@ -23,7 +23,7 @@ func TestStrangersAreBounded(t *testing.T) {
 	defer cancel()
 	running := w.get(ctx, "alice", tapv1alpha1.TapPath("shop", "deployments", "web"), tapv1alpha1.MediaProtobuf)
 	if running.StatusCode != http.StatusOK {
-		t.Fatal(running.Status)
+		t.Fatalf("%s, want 200", running.Status)
 	}
 	for range maxFromOne + 20 {
 		conn, err := net.Dial("tcp", w.server.Addr().String())

@@ -84,7 +84,7 @@ func TestFigures(t *testing.T) {
 	w, _, _ := twoNamespaces(t)
 	f, code, text := w.figures("root", "", "")
 	if code != http.StatusOK {
-		t.Fatalf("%d %s", code, text)
+		t.Fatalf("%d %s, want 200", code, text)
 	}
 	if diff := cmp.Diff([]string{"cron > db 5 of 5", "web > db 30 of 40"}, lines(&f)); diff != "" {
 		t.Error("(-want +got):", diff)

@@ -73,7 +73,7 @@ func TestNodesOfOthers(t *testing.T) {
 			text = string(data)
 		}
 		if r.StatusCode != http.StatusOK || json.Unmarshal([]byte(text), &out) != nil {
-			t.Fatalf("%s: %d %s", path, r.StatusCode, text)
+			t.Fatalf("%s: %d %s, want 200 and JSON", path, r.StatusCode, text)
 		}
 		return out, text
 	}

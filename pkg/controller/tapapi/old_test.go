@@ -35,7 +35,7 @@ func TestOldAgent(t *testing.T) {
 			Warnings []string
 		}
 		if err := json.Unmarshal([]byte(text), &got); err != nil || code != http.StatusOK {
-			t.Errorf("%s: %d %v %s", path, code, err, text)
+			t.Errorf("%s: %d, error %v, %s; want 200 and JSON", path, code, err, text)
 			continue
 		}
 		want := "a: its agent is of an older version and " + lacks

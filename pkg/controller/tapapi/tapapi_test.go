@@ -153,7 +153,7 @@ func TestTapThroughTheAPIServer(t *testing.T) {
 	defer cancel()
 	resp := w.get(ctx, "alice", tapv1alpha1.TapPath("shop", "deployments", "web")+"?method=GET", tapv1alpha1.MediaProtobuf)
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != tapv1alpha1.MediaProtobuf {
-		t.Fatal(resp.Status, resp.Header)
+		t.Fatalf("%s, %v; want 200 and protobuf", resp.Status, resp.Header)
 	}
 	// The head has been sent: nothing is missed from here on.
 	a.Emit(request(a))
@@ -201,7 +201,7 @@ func TestTapWithASelector(t *testing.T) {
 	defer cancel()
 	resp := w.get(ctx, "alice", tapv1alpha1.TapPath("shop", "deployments", "web")+"?labelSelector=colour%3Dgreen", tapv1alpha1.MediaProtobuf)
 	if resp.StatusCode != http.StatusOK {
-		t.Fatal(resp.Status)
+		t.Fatalf("%s, want 200", resp.Status)
 	}
 	in := bufio.NewReader(resp.Body)
 	next := func() string {
@@ -310,7 +310,7 @@ func TestTapAsJSONLines(t *testing.T) {
 		got = append(got, lines.Text())
 	}
 	if !strings.Contains(got[0], `"warning":"1 of 2 pods of namespace/shop are not in the mesh"`) || !strings.Contains(got[1], `"path":"/of/a"`) {
-		t.Errorf("%q", got)
+		t.Errorf("%q, want a warning of the pod that is not in the mesh, and an event of node a", got)
 	}
 }
 
@@ -351,7 +351,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: no Status object: %s", c.path, body)
 		}
 		if code != c.code || !strings.Contains(status.Message, strings.ReplaceAll(c.want, `\"`, `"`)) {
-			t.Errorf("%s %s: %d %s", c.user, c.path, code, body)
+			t.Errorf("%s %s: %d %s, want %d and %q", c.user, c.path, code, body, c.code, c.want)
 		}
 	}
 	w.kube.Down(true)
@@ -422,7 +422,7 @@ func TestNodes(t *testing.T) {
 	code, body := w.body("alice", tapv1alpha1.Prefix+"/nodes")
 	var list tapv1alpha1.NodeList
 	if err := json.Unmarshal([]byte(body), &list); err != nil || code != 200 || len(list.Items) != 2 {
-		t.Fatalf("%d %v %s", code, err, body)
+		t.Fatalf("%d, error %v, %s; want 200 and two nodes", code, err, body)
 	}
 	if a := list.Items[0]; a.Metadata.Name != "a" || !strings.Contains(string(a.Status), `"v0.0-test"`) || a.Error != "" {
 		t.Errorf("a: %+v", a)
@@ -440,7 +440,7 @@ func TestNodes(t *testing.T) {
 	}
 	for what, want := range map[string]string{"status": `"v0.0-test"`, "dump": `{"node":"a"}`, "metrics": "fake_metric 1"} {
 		if code, body := w.body("alice", tapv1alpha1.NodePath("a", what)); code != 200 || !strings.Contains(body, want) {
-			t.Errorf("%s: %d %s", what, code, body)
+			t.Errorf("%s: %d %s, want 200 and %s", what, code, body, want)
 		}
 	}
 	if code, body := w.body("alice", tapv1alpha1.NodePath("gone", "status")); code != 502 {

@@ -30,7 +30,7 @@ func TestWatchFigures(t *testing.T) {
 	for _, user := range []string{"ann", "bob"} {
 		resp := w.get(ctx, user, path, tapv1alpha1.MediaFigures)
 		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != tapv1alpha1.MediaFigures {
-			t.Fatal(resp.Status, resp.Header)
+			t.Fatalf("%s, %v; want 200 and figures", resp.Status, resp.Header)
 		}
 		readers = append(readers, bufio.NewReader(resp.Body))
 	}

@@ -57,10 +57,10 @@ func FuzzKeys(f *testing.F) {
 			return
 		}
 		if strings.Contains(keys, `"d"`) && !strings.Contains(keys, `"kid":"d"`) {
-			t.Fatal(keys)
+			t.Fatalf("a private key is left: %s, want public keys", keys)
 		}
 		if again, others, err := PublicKeys([]byte(keys)); err != nil || others > 0 || again != keys {
-			t.Fatal(keys, again, others, err)
+			t.Fatalf("public keys of %s: %s, %d others, error %v; want the same keys", keys, again, others, err)
 		}
 		if s, err := newKeySet(keys); err != nil || len(s.all) == 0 {
 			t.Fatal(err)

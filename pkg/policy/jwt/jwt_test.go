@@ -65,7 +65,7 @@ func set(t testing.TB, names ...string) string {
 	}
 	keys, others, err := PublicKeys(text)
 	if err != nil || others > 0 {
-		t.Fatal(err, others)
+		t.Fatalf("%d keys are of no use, error %v; want none", others, err)
 	}
 	return keys
 }
@@ -299,20 +299,20 @@ func TestRotation(t *testing.T) {
 	old, next := bearer(signers()["es"].token(t, nil)), bearer(signers()["ed"].token(t, nil))
 	ask := func(h Head) Judgement { return Judge(compiled(t, rule), h, cache, "c", now, false) }
 	if got := ask(old); got.Failure != Good || got.Missing != nil {
-		t.Error(got)
+		t.Errorf("a token of the known key: %+v, want it good", got)
 	}
 	for range 2 {
 		if got := ask(next); got.Failure != UnknownKey || !slices.Equal(got.Missing, []string{rule.Source}) {
-			t.Error(got)
+			t.Errorf("a token of a new key: %+v, want an unknown key and its source", got)
 		}
 	}
 	rule.Keys = set(t, "es", "ed")
 	if a, b := ask(old), ask(next); a.Failure != Good || b.Failure != Good || b.Missing != nil {
-		t.Error(a, b)
+		t.Errorf("both keys known: %+v and %+v, want both good", a, b)
 	}
 	rule.Keys = set(t, "ed")
 	if a, b := ask(old), ask(next); a.Failure != UnknownKey || b.Failure != Good {
-		t.Error(a, b)
+		t.Errorf("the old key is gone: %+v and %+v, want the first to have an unknown key", a, b)
 	}
 }
 
@@ -515,7 +515,7 @@ func TestPublicKeys(t *testing.T) {
 	}
 	keys, others, err := PublicKeys(text)
 	if err != nil || others != 4 {
-		t.Fatal(keys, others, err)
+		t.Fatalf("keys %s, %d of no use, error %v; want 4 of no use", keys, others, err)
 	}
 	for _, secret := range []string{`"d"`, `"k"`, "secret", "small", "encrypts"} {
 		if strings.Contains(keys, secret) {
@@ -527,7 +527,7 @@ func TestPublicKeys(t *testing.T) {
 	}
 	again, others, err := PublicKeys([]byte(keys))
 	if err != nil || others != 0 || again != keys {
-		t.Error(again, others, err)
+		t.Errorf("again: keys %s, %d of no use, error %v; want the same keys", again, others, err)
 	}
 	var many jose.JSONWebKeySet
 	for i := range MaxKeys + 1 {

@@ -267,7 +267,7 @@ func TestCheckCertificates(t *testing.T) {
 	s.issuer = certstest.New(t, "other", now.Add(-time.Hour), now.Add(year), nil).PEM
 	got = strings.Join(findings(t.Context(), []check.Category{(&installChecks{s.connected(t)}).identity()}), "\n")
 	if !strings.Contains(got, `issuer "CN=other" is not issued by the trust anchors`) {
-		t.Error(got)
+		t.Errorf("an issuer of another root: want that it is told, got\n%s", got)
 	}
 	// Short-lived issuers, as cert-manager makes them, are no cause for alarm.
 	s.anchors = certstest.New(t, "root", now.Add(-10*year), now.Add(10*year), nil).PEM
@@ -338,7 +338,7 @@ func TestCheckWaits(t *testing.T) {
 			return nil
 		})
 		if err := run(t.Context()); err != nil || time.Since(start) > 11*time.Second {
-			t.Error(err, time.Since(start))
+			t.Errorf("error %v after %v, want none after 10 s", err, time.Since(start))
 		}
 		if diff := cmp.Diff("waiting: not yet\n", progress.String()); diff != "" {
 			t.Error(diff)
@@ -357,6 +357,6 @@ func TestCheckForbidden(t *testing.T) {
 	})
 	r := check.Run(t.Context(), []check.Category{{Name: "c", Probes: []check.Probe{p}}}, nil).Categories[0].Checks[0]
 	if !strings.HasPrefix(r.Hint, "you lack the right to look") {
-		t.Error(r.Hint)
+		t.Errorf("hint %q, want that the right is missing", r.Hint)
 	}
 }

@@ -16,7 +16,7 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	if got := countVersions(map[string]int{"1": 2, "2": 1}); got != "1 (2 pods), 2 (1 pods)" {
-		t.Error(got)
+		t.Errorf("versions %q, want both with their pods", got)
 	}
 }
 
@@ -24,6 +24,6 @@ func TestPollEndsWithTheLastLine(t *testing.T) {
 	var progress bytes.Buffer
 	err := Poll(t.Context(), 10*time.Millisecond, &progress, func(context.Context) (string, bool, error) { return "1 of 2", false, nil })
 	if err == nil || err.Error() != "1 of 2: not done after 10ms" || progress.String() != "1 of 2\n" {
-		t.Error(err, progress.String())
+		t.Errorf("error %v, progress %q; want the last line in both", err, progress.String())
 	}
 }
