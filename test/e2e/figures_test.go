@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/test/lab"
 )
 
 // statRow is a row of `agent stat -o json`.
@@ -60,7 +62,9 @@ func TestStatAndEdges(t *testing.T) {
 	t.Parallel()
 	outside := serverPod("outside", node2)
 	outside.Labels = nil
-	l := upL7(t, webPod("web-1", node2), outside)
+	// A machine that stands still for 2 s must not make an agent count as hung: what connects
+	// then goes past it, as it should, and edges say so.
+	l := upL7With(t, lab.Options{AgentArgs: []string{"--heartbeat-timeout=1m"}}, webPod("web-1", node2), outside)
 	l.Apply(webService)
 	waitEnrolled(t, l.Lab, "default/web-1")
 	client := l.client(t, false)
