@@ -34,7 +34,7 @@ func TestHarness(t *testing.T) {
 		quick: true, works: "http1-16|grpc|tcp-1", topologies: "cross-node",
 		duration: 200 * time.Millisecond, tools: bin, bin: bin,
 	}
-	wanted := []string{rig.Direct, report.Ours, "floor-tls"}
+	wanted := []string{rig.Direct, rig.Observed, report.Ours, "floor-tls"}
 	r, err := s.measure(t.Context(), report.Ours, []rig.Build{{Name: report.Ours, Bin: bin}}, wanted)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,10 @@ func TestHarness(t *testing.T) {
 		if !(c.Rate.Median() > 0) {
 			t.Errorf("%s: got no rate, want one", name)
 		}
-		if c.Subject == rig.Direct {
+		if c.Subject == rig.Observed && !(c.Seen.Median() > 0) {
+			t.Errorf("%s: got nothing that was seen, want something", name)
+		}
+		if c.Subject == rig.Direct || c.Subject == rig.Observed {
 			continue
 		}
 		if !(c.CPU.Median() > 0) || !(c.RSS.Median() > 0) {

@@ -133,7 +133,7 @@ func parse(name string, args []string) (*settings, error) {
 }
 
 func allSubjects() []string {
-	out := []string{rig.Direct, report.Ours}
+	out := []string{rig.Direct, rig.Observed, report.Ours}
 	for _, p := range peers.All {
 		out = append(out, p.Name)
 	}

@@ -81,13 +81,7 @@ func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round 
 			}
 		}
 	}
-	err := each(func(s *rig.Subject, c *report.Cell) error {
-		res, err := s.Measure(ctx, t, w, load.Options{Warm: p.Warm, For: p.For})
-		if err == nil {
-			saturated(c, w, res)
-		}
-		return err
-	})
+	err := each(func(s *rig.Subject, c *report.Cell) error { return p.saturate(ctx, s, c, t, w) })
 	if err != nil || !w.Paced() {
 		return err
 	}
@@ -100,6 +94,32 @@ func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round 
 		}
 		return err
 	})
+}
+
+// saturate measures a subject at saturation, and what agents see of it that observe it.
+func (p *Plan) saturate(ctx context.Context, s *rig.Subject, c *report.Cell, t rig.Topology, w work.Work) error {
+	before, observed, err := s.Seen(ctx)
+	if err != nil {
+		return err
+	}
+	res, err := s.Measure(ctx, t, w, load.Options{Warm: p.Warm, For: p.For})
+	if err != nil {
+		return err
+	}
+	saturated(c, w, res)
+	if !observed {
+		return nil
+	}
+	after, _, err := s.Seen(ctx)
+	if err != nil {
+		return err
+	}
+	given, missed := after.Given-before.Given, after.Missed-before.Missed
+	if given == 0 {
+		return fmt.Errorf("%s, %s, %s: the agents have seen nothing", s.Name, t, w.Name)
+	}
+	c.Seen = append(c.Seen, given/(given+missed))
+	return nil
 }
 
 // rate returns the rate of the open loop for a work. It is the same in all rounds.

@@ -44,49 +44,60 @@ func TestJudge(t *testing.T) {
 		"good": {"6.1", console("6.1", good, redirect, e2e), "", verdict{passed: 59}},
 		"does without": {
 			"6.1", console("6.1", plan.Result{Step: "check", Output: "a warning\n" + checkLess}, redirect, e2e),
-			"", verdict{passed: 59, without: []string{"sockets can be destroyed"}},
+			"",
+			verdict{passed: 59, without: []string{"sockets can be destroyed"}},
 		},
 		"failed": {
 			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Code, r.Failed = 1, []string{"TestA"} }), e2e),
-			"", verdict{passed: 59, wrong: []string{"redirect: TestA"}},
+			"",
+			verdict{passed: 59, wrong: []string{"redirect: TestA"}},
 		},
 		"skipped": {
 			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Skipped = []plan.Skip{{Test: "TestA", Reason: "a_test.go:1: no"}} }), e2e),
-			"", verdict{passed: 59, wrong: []string{"redirect: TestA was skipped: a_test.go:1: no"}},
+			"",
+			verdict{passed: 59, wrong: []string{"redirect: TestA was skipped: a_test.go:1: no"}},
 		},
 		"skipped without a feature": {
 			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Skipped = []plan.Skip{noTCX, noTCX} }), e2e),
-			"", verdict{passed: 59, without: []string{"tcx (Linux 6.6)"}},
+			"",
+			verdict{passed: 59, without: []string{"tcx (Linux 6.6)"}},
 		},
 		"skipped with the feature": {
 			"6.12", console("6.12", good, with(redirect, func(r *plan.Result) { r.Skipped = []plan.Skip{noTCX} }), e2e),
-			"", verdict{passed: 59, wrong: []string{"redirect: TestB was skipped: " + noTCX.Reason}},
+			"",
+			verdict{passed: 59, wrong: []string{"redirect: TestB was skipped: " + noTCX.Reason}},
 		},
 		"killed": {
 			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Code = -1 }), e2e),
-			"", verdict{passed: 59, wrong: []string{"redirect ended with -1"}},
+			"",
+			verdict{passed: 59, wrong: []string{"redirect ended with -1"}},
 		},
 		"nothing ran": {"6.1", console("6.1", good, plan.Result{Step: "redirect"}, e2e), "", verdict{passed: 9, wrong: []string{"redirect: no test ran"}}},
 		"missing feature": {
 			"6.1", console("6.1", plan.Result{Step: "check", Output: checkOld}, redirect, e2e),
-			"", verdict{passed: 59, wrong: []string{"agent check: has cookies: no"}},
+			"",
+			verdict{passed: 59, wrong: []string{"agent check: has cookies: no"}},
 		},
 		"too old": {
 			"5.10", console("5.10", plan.Result{Step: "check", Code: 1, Output: checkOld}, plan.Result{Step: "run", Code: 1, Output: "no: " + needs}, plan.Result{Step: "redirect", Passed: 1}),
-			"", verdict{passed: 1, refused: true, without: []string{"has cookies"}},
+			"",
+			verdict{passed: 1, refused: true, without: []string{"has cookies"}},
 		},
 		"too old, and the agent does not notice": {
 			"5.10", console("5.10", plan.Result{Step: "check", Code: 1, Output: checkGood}, plan.Result{Step: "run", Code: 1, Output: "no: " + needs}, plan.Result{Step: "redirect", Passed: 1}),
-			"", verdict{passed: 1, wrong: []string{"agent check finds nothing missing"}},
+			"",
+			verdict{passed: 1, wrong: []string{"agent check finds nothing missing"}},
 		},
 		"died": {
 			"6.1", strings.TrimSuffix(console("6.1", good), string(plan.Message{Done: true}.Line())),
-			"", verdict{wrong: []string{"the guest ended before it had run everything", "redirect has no result", "e2e has no result"}},
+			"",
+			verdict{wrong: []string{"the guest ended before it had run everything", "redirect has no result", "e2e has no result"}},
 		},
 		"chosen": {"6.1", console("6.1", good, redirect, plan.Result{Step: "e2e"}), "TestA", verdict{passed: 50}},
 		"nothing chosen": {
 			"6.1", console("6.1", good, plan.Result{Step: "redirect"}, plan.Result{Step: "e2e"}),
-			"TestNone", verdict{wrong: []string{"no test ran"}},
+			"TestNone",
+			verdict{wrong: []string{"no test ran"}},
 		},
 	} {
 		var s session

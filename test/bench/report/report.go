@@ -45,6 +45,7 @@ type Cell struct {
 	CPU      stats.Sample // CPU seconds of the proxies per million requests, or per GiB
 	Switches stats.Sample // context switches of the proxies per request
 	RSS      stats.Sample // resident bytes of the proxies
+	Seen     stats.Sample `json:",omitempty"` // share of the segments that agents have seen, of those that they observe
 
 	// At a given rate, one entry for each round.
 	PacedAt        float64             // requests per second; 0: not measured

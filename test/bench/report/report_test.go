@@ -23,6 +23,14 @@ func sample() *Report {
 		}
 	}
 	r.Cell(Ours, rig.CrossNode, "http1-16").Counts = &rig.Counts{Calls: map[string]float64{"read": 3, "read!": 1, "write": 2, "rare": 0.001}, Allocs: 1.5}
+	for i, name := range []string{rig.Direct, rig.Observed} {
+		c := r.Cell(name, rig.CrossNode, "grpc")
+		n := float64(i)
+		c.Rate, c.P50, c.PacedAt = stats.Sample{1000 - 50*n, 2000 - 100*n}, stats.Sample{80 + 3.5*n, 90 + 3.5*n}, 400
+		if i > 0 {
+			c.Seen = stats.Sample{0.5, 0.5}
+		}
+	}
 	c := r.Cell(Ours, rig.CrossNode, "tcp-1")
 	c.Volume, c.Rate, c.CPU = true, stats.Sample{1e9, 1e9}, stats.Sample{2, 2}
 	return r
@@ -33,6 +41,7 @@ func TestMarkdown(t *testing.T) {
 	for _, want := range []string{
 		"c0ffee", "no basis for claims", "| x floor |", "| x nginx |", "p50 µs at 400/s", "2100 ±5%",
 		"5.00 |   1.50 |", "8.00 ±0%", "Gbit/s", "read 3.00 (1.00 failed), write 2.00\n", "Left out: envoy (no pip).",
+		"| rate x direct | seen |", "|          0.95 | 0.50 |", "|     +3.5 |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %q in:\n%s", want, text)

@@ -69,12 +69,30 @@ func (r *Report) columns(t rig.Topology, w work.Work) []column {
 			out = append(out, number("x "+name, "%.2f", reference(name)))
 		}
 	}
+	observed := r.Find(rig.Observed, t, w.Name) != nil && r.Find(Direct, t, w.Name) != nil
+	if observed {
+		out = append(out,
+			number("rate x direct", "%.2f", func(c *Cell) (float64, bool) {
+				m := c.Rate.Ratio(r.Find(Direct, t, w.Name).Rate).Median()
+				return m, c.Subject != Direct && !math.IsNaN(m)
+			}),
+			number("seen", "%.2f", func(c *Cell) (float64, bool) { return c.Seen.Median(), len(c.Seen) > 0 }),
+		)
+	}
 	if !w.Volume() {
 		out = append(out, figure("switches", "%.2f", 1, func(c *Cell) stats.Sample { return c.Switches }))
 	}
 	if at := r.pacedAt(t, w.Name); at > 0 {
 		out = append(out,
 			figure(fmt.Sprintf("p50 µs at %.0f/s", at), "%.0f", 1, func(c *Cell) stats.Sample { return c.P50 }),
+		)
+		if observed {
+			out = append(out, number("- direct", "%+.1f", func(c *Cell) (float64, bool) {
+				d := c.P50.Minus(r.Find(Direct, t, w.Name).P50).Median()
+				return d, c.Subject != Direct && !math.IsNaN(d)
+			}))
+		}
+		out = append(out,
 			figure("p99", "%.0f", 1, func(c *Cell) stats.Sample { return c.P99 }),
 			figure("p99.9", "%.0f", 1, func(c *Cell) stats.Sample { return c.P999 }),
 			figure("CPU s/M", "%.0f", 1, func(c *Cell) stats.Sample { return c.PacedCPU }),

@@ -56,15 +56,22 @@ type lab struct {
 	tool   string // the lab's command
 }
 
+// The labels of the pods of the namespace inMesh.
+const (
+	enabled = "underlane.io/mesh: enabled"
+	observe = "underlane.io/mesh: observe"
+)
+
 // upLab brings up a lab with the agent and the controller of b. tools is the directory of
-// the lab's command and of this program.
-func upLab(ctx context.Context, name, tools string, b Build, dir string) (*lab, error) {
+// the lab's command and of this program. label is what the pods of the namespace inMesh have.
+func upLab(ctx context.Context, name, tools string, b Build, dir, label string) (*lab, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, name+".yaml")
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(pods, "BENCH", self)+policies(b.Policies)), 0o644); err != nil {
+	text := strings.NewReplacer("BENCH", self, enabled, label).Replace(pods) + policies(b.Policies)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		return nil, fmt.Errorf("write the pods: %w", err)
 	}
 	l := &lab{tool: filepath.Join(tools, "lab")}
@@ -110,6 +117,11 @@ func (l *lab) clusterIP(namespace, name string) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// agents returns the processes of the agents.
+func (l *lab) agents() []int {
+	return append(host.CgroupProcs(l.layout.AgentCgroup("node-1")), host.CgroupProcs(l.layout.AgentCgroup("node-2"))...)
 }
 
 // place returns where programs of a node run.

@@ -19,8 +19,12 @@ import (
 	"github.com/underlane/underlane/test/lab/host"
 )
 
-// Direct is the name of the subject without a proxy.
-const Direct = "direct"
+// The subjects without a proxy: without the mesh, and with pods that agents watch (the label
+// underlane.io/mesh: observe).
+const (
+	Direct   = "direct"
+	Observed = "observed"
+)
 
 // Build is an agent and a controller to measure.
 type Build struct {
@@ -36,7 +40,7 @@ type Options struct {
 	Tools  string // directory of the lab's command
 	Dir    string // for files, empty
 	Builds []Build
-	Peers  []string // names of peers.All, or Direct
+	Peers  []string // names of peers.All, Direct or Observed
 	CPUs   int      // threads of each peer
 	Log    func(format string, args ...any)
 }
@@ -49,13 +53,14 @@ type Subject struct {
 	target func(Topology, work.Port) netip.AddrPort // invalid: not possible
 	pids   func() []int
 	nodes  []string // nodes whose agents have metrics
+	seen   bool     // the agents observe its pods
 }
 
 // Can reports whether the subject can do a work.
 func (s *Subject) Can(t Topology, w work.Work) bool { return s.target(t, w.Port()).IsValid() }
 
 // Proxied reports whether the subject is a proxy or the mesh.
-func (s *Subject) Proxied() bool { return s.Name != Direct }
+func (s *Subject) Proxied() bool { return s.Name != Direct && s.Name != Observed }
 
 // Rig is a running set of subjects.
 type Rig struct {
@@ -73,7 +78,7 @@ func Up(ctx context.Context, o Options) (_ *Rig, err error) {
 		}
 	}()
 	for i, b := range o.Builds {
-		l, err := upLab(ctx, fmt.Sprintf("ulbench%d-%d", os.Getpid(), i), o.Tools, b, o.Dir)
+		l, err := upLab(ctx, fmt.Sprintf("ulbench%d-%d", os.Getpid(), i), o.Tools, b, o.Dir, enabled)
 		if err != nil {
 			return r, err
 		}
@@ -84,8 +89,19 @@ func Up(ctx context.Context, o Options) (_ *Rig, err error) {
 		return r, errors.New("there is nothing to measure")
 	}
 	first := r.labs[0]
+	if slices.Contains(o.Peers, Observed) {
+		// In a lab of its own: the programs that watch see all packets of a node.
+		l, err := upLab(ctx, fmt.Sprintf("ulbench%d-%d", os.Getpid(), len(o.Builds)), o.Tools, o.Builds[0], o.Dir, observe)
+		if err != nil {
+			return r, err
+		}
+		r.labs = append(r.labs, l)
+		s := direct(Observed, l, inMesh)
+		s.pids, s.nodes, s.seen = l.agents, []string{"node-1", "node-2"}, true
+		r.Subjects = slices.Insert(r.Subjects, 0, s)
+	}
 	if slices.Contains(o.Peers, Direct) {
-		r.Subjects = slices.Insert(r.Subjects, 0, direct(first))
+		r.Subjects = slices.Insert(r.Subjects, 0, direct(Direct, first, bare))
 	}
 	certs, err := pki.Make(o.Dir)
 	if err != nil {
@@ -130,18 +146,16 @@ func meshed(name string, l *lab) *Subject {
 		target: func(t Topology, p work.Port) netip.AddrPort {
 			return netip.AddrPortFrom(l.clusterIP(inMesh, t.server()), p.Number)
 		},
-		pids: func() []int {
-			return append(host.CgroupProcs(l.layout.AgentCgroup("node-1")), host.CgroupProcs(l.layout.AgentCgroup("node-2"))...)
-		},
+		pids: l.agents,
 	}
 }
 
-// direct is the subject without a proxy, from pod to pod.
-func direct(l *lab) *Subject {
+// direct is a subject without a proxy, from pod to pod.
+func direct(name string, l *lab, namespace string) *Subject {
 	return &Subject{
-		Name: Direct, lab: l, client: l.pod(bare, "client"), pids: func() []int { return nil },
+		Name: name, lab: l, client: l.pod(namespace, "client"), pids: func() []int { return nil },
 		target: func(t Topology, p work.Port) netip.AddrPort {
-			return netip.AddrPortFrom(l.pod(bare, t.server()).IP(), p.Number)
+			return netip.AddrPortFrom(l.pod(namespace, t.server()).IP(), p.Number)
 		},
 	}
 }

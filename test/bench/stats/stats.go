@@ -53,6 +53,15 @@ func (s Sample) Ratio(to Sample) Sample {
 	return out
 }
 
+// Minus returns s-from for each round.
+func (s Sample) Minus(from Sample) Sample {
+	out := make(Sample, min(len(s), len(from)))
+	for i := range out {
+		out[i] = s[i] - from[i]
+	}
+	return out
+}
+
 // Worse reports whether s, the ratio of a new to an old figure in each round, is
 // above 1 by more than chance. The median must exceed 1 by more than the
 // threshold, and at most one round in seven may contradict. With fewer than three

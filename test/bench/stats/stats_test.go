@@ -42,6 +42,9 @@ func TestRatioIsByRound(t *testing.T) {
 	if r.Median() != 0.5 || r.Spread() != 0 {
 		t.Errorf("ratio: got %v, want a median of 0.5 without spread", r)
 	}
+	if d := (Sample{3, 5, 7}).Minus(Sample{1, 2}); len(d) != 2 || d[0] != 2 || d[1] != 3 {
+		t.Errorf("3, 5 and 7 minus 1 and 2: got %v, want 2 and 3", d)
+	}
 	if r := (Sample{1, 2, 3}).Ratio(Sample{0, 1}); len(r) != 2 || !math.IsNaN(r[0]) || r[1] != 2 {
 		t.Errorf("with a zero and a missing round: got %v, want NaN and 2", r)
 	}
