@@ -304,7 +304,10 @@ func (c *Controller) publish(keys bool) {
 		c.state.work.took.Add(int64(time.Since(start)))
 	}()
 	snap, statuses := c.advance(keys)
-	c.report.update(c.source, slices.Concat(c.state.problems, c.state.unkeyed), c.opt.Log)
+	if c.state.fresh || c.opt.Manifests != "" { // lines of files move without that
+		c.state.fresh = false
+		c.report.update(c.source, slices.Concat(c.state.problems, c.state.unkeyed), c.opt.Log)
+	}
 	last := c.server.Snapshot()
 	if statuses || last == nil {
 		c.writer.UpdateRoutes(c.source.Objects(), c.state.translator.Statuses())

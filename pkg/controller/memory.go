@@ -7,7 +7,8 @@ import (
 )
 
 // gcPercent is GOGC unless that is set. Most of what a controller holds stays for long, so that
-// it takes about half as much again, and not twice as much, for little more processor time.
+// it takes about half as much again, and not twice as much, for little more processor time. While
+// much changes it is not little: see PaceCollection.
 const gcPercent = 50
 
 // SettleMemory makes the runtime of this process collect before the kernel kills. GOMEMLIMIT is

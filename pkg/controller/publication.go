@@ -33,6 +33,7 @@ type publication struct {
 	all        *translate.Result         // nil: it is to be made
 	problems   []translate.Problem       // of the objects
 	unkeyed    []translate.Problem       // of keys that cannot be fetched
+	fresh      bool                      // one of the two may have changed since they were reported
 }
 
 // work counts what was done since the start.
@@ -112,7 +113,7 @@ func (c *Controller) advance(keys bool) (snap *server.Snapshot, statuses bool) {
 	s.work.changes.Add(uint64(len(batch.Changes)))
 	s.work.computed.Store(s.translator.Work())
 	if ch.Problems {
-		s.problems = s.translator.Problems()
+		s.problems, s.fresh = s.translator.Problems(), true
 	}
 	workloads := c.enrolments.apply(ch.Workloads, ch.Services)
 	if len(workloads) > 0 {
@@ -173,7 +174,7 @@ func (c *Controller) fillKeys(changed map[string]*authz.Spec, keys bool) map[str
 		filled[uid] = &with
 	}
 	s.all = nil
-	s.unkeyed = problemsOf(c.keys.Fill(filled))
+	s.unkeyed, s.fresh = problemsOf(c.keys.Fill(filled)), true
 	for uid, spec := range filled {
 		if old := s.authz[uid]; old != nil && reflect.DeepEqual(old, spec) {
 			filled[uid] = old

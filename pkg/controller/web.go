@@ -64,6 +64,7 @@ type Status struct {
 	Authority string          `json:"authorityProblem,omitempty"` // why the newest issuer cannot be used; the previous one stays in use
 	Workloads int             `json:"workloads"`
 	Agents    int             `json:"agents"`
+	Behind    int             `json:"behind"`           // agents that lack something that they should have, or have not answered in time
 	Manifests []watch.Problem `json:"manifestProblems"` // invalid files, and resources that cannot be watched; their last valid objects stay in use
 	Objects   []ObjectProblem `json:"objectProblems"`   // values that are ignored
 }
@@ -78,7 +79,7 @@ func (c *Controller) Status() Status {
 	}
 	return Status{
 		AsOf:    asOf,
-		Serving: c.serving.Load(), Authority: c.authority.Problem(), Version: stats.Version, Workloads: stats.Workloads, Agents: stats.Agents,
+		Serving: c.serving.Load(), Authority: c.authority.Problem(), Version: stats.Version, Workloads: stats.Workloads, Agents: stats.Agents, Behind: stats.Behind,
 		Manifests: append([]watch.Problem{}, c.source.Problems()...),
 		Objects:   append([]ObjectProblem{}, objects...),
 	}

@@ -1,0 +1,83 @@
+package controller
+
+import (
+	"context"
+	"math"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	mostGCPercent = 200
+	paceEvery     = 10 * time.Second
+	// dear and cheap are shares of a processor that the collection of garbage takes: beyond
+	// dear the heap may grow further, below cheap it may grow less.
+	dear, cheap = 0.04, 0.01
+)
+
+// PaceCollection lets the heap grow further before garbage is collected, while that takes more
+// than a few percent of a processor and memory is far from the limit, until ctx ends. It does
+// nothing without a limit, and if GOGC is set. Call it after SettleMemory.
+func PaceCollection(ctx context.Context) {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 || os.Getenv("GOGC") != "" {
+		return
+	}
+	ticker := time.NewTicker(paceEvery)
+	defer ticker.Stop()
+	percent, before := gcPercent, readMemory()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := readMemory()
+		next := now.pace(percent, (now.collecting-before.collecting)/paceEvery.Seconds(), uint64(limit))
+		if before = now; next != percent {
+			percent = next
+			debug.SetGCPercent(percent)
+		}
+	}
+}
+
+// memory is what a process has, in bytes.
+type memory struct {
+	live       uint64  // of the heap, after the last collection
+	beside     uint64  // the heap: stacks, the runtime's own
+	collecting float64 // seconds of processor time that collections took
+}
+
+func readMemory() (m memory) {
+	of := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/cpu/classes/gc/total:cpu-seconds"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+	}
+	metrics.Read(of)
+	m.live, m.collecting, m.beside = of[0].Value.Uint64(), of[1].Value.Float64(), of[2].Value.Uint64()
+	for _, part := range of[3:] {
+		m.beside -= part.Value.Uint64()
+	}
+	return m
+}
+
+// pace returns the next GOGC. share is the share of a processor that collections take with the
+// present one.
+func (m memory) pace(percent int, share float64, limit uint64) int {
+	switch {
+	case share > dear:
+		percent = percent * 3 / 2
+	case share < cheap:
+		percent = percent * 2 / 3
+	}
+	room := int64(limit) - int64(limit/20) - int64(m.beside) - int64(m.live)
+	fits := int(room * 100 / int64(max(m.live, 1)))
+	return max(min(percent, fits, mostGCPercent), gcPercent)
+}

@@ -1,0 +1,32 @@
+package controller
+
+import "testing"
+
+func TestPace(t *testing.T) {
+	const mb = 1 << 20
+	for what, tc := range map[string]struct {
+		m     memory
+		now   int
+		share float64
+		want  int
+	}{
+		"little to do":              {memory{live: 20 * mb}, 50, 0.001, 50},
+		"much to do":                {memory{live: 100 * mb}, 50, 0.1, 75},
+		"still much to do":          {memory{live: 100 * mb}, 75, 0.05, 112},
+		"enough":                    {memory{live: 100 * mb}, 112, 0.03, 112},
+		"twice as much and no more": {memory{live: 100 * mb}, 180, 0.1, 200},
+		"little to do again":        {memory{live: 100 * mb}, 150, 0.005, 100},
+		"not beyond the limit":      {memory{live: 500 * mb, beside: 100 * mb}, 100, 0.1, 74},
+		"near the limit":            {memory{live: 700 * mb, beside: 200 * mb}, 100, 0.1, 50},
+		"beyond the limit":          {memory{live: 1000 * mb, beside: 200 * mb}, 100, 0.001, 50},
+		"nothing was collected yet": {memory{}, 50, 0, 50},
+	} {
+		if got := tc.m.pace(tc.now, tc.share, 1024*mb); got != tc.want {
+			t.Errorf("%s: %d, want %d", what, got, tc.want)
+		}
+	}
+	m := readMemory()
+	if m.beside == 0 || m.beside > 1<<32 {
+		t.Errorf("%d bytes beside the heap", m.beside)
+	}
+}
