@@ -199,7 +199,7 @@ func (r *Route) mayBeAny(field string) bool {
 
 // distrust makes the rules refuse what field may be about.
 func (b *Bound) distrust(field, why string) {
-	b.Route.Rules = policyobject.Distrust(b.Route.Rules, field, why)
+	b.Route.Rules = policyobject.Distrust(b.Route.Rules, field, why, true)
 	b.closed = append(b.closed, closedRule{field, why + ": requests that it may be about are refused"})
 }
 

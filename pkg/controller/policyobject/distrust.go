@@ -12,12 +12,13 @@ import (
 // of its rule, or all if it is in none. It is named as Unknown names fields. why is told of the
 // refusals.
 //
-// A rule without a part that is not known would be about more requests than its author means, and
-// other rules might come before it: what is not known of a match comes before them (PathUnknown).
-func Distrust(rules []mesh.RouteRule, field, why string) []mesh.RouteRule {
+// A rule without a part that is not known would be about more requests than its author means. With
+// before set, it is not to lose any of them to other rules: a match with such a field comes before
+// those (PathUnknown). That is for routes that say who is let in.
+func Distrust(rules []mesh.RouteRule, field, why string, before bool) []mesh.RouteRule {
 	if i, in := ruleOf(field); in && i >= 0 && i < len(rules) {
 		rules[i].Filters.Invalid = why
-		distrustMatch(&rules[i], field)
+		distrustMatch(&rules[i], field, before)
 		return rules
 	}
 	if len(rules) == 0 {
@@ -29,16 +30,19 @@ func Distrust(rules []mesh.RouteRule, field, why string) []mesh.RouteRule {
 	return rules
 }
 
+// inRule finds a field of a rule itself.
+var inRule = regexp.MustCompile(`^spec\.rules\[[0-9]+\]\.?[^.\[]*$`)
+
 // inMatches finds a list of matches, one of them, and what comes behind that.
 var inMatches = regexp.MustCompile(`^spec\.rules\[[0-9]+\]\.matches(?:\[([0-9]+)\](\..+)?)?$`)
 
 // inValue finds a header field or a parameter in which a field is, and its index.
 var inValue = regexp.MustCompile(`^\.(headers|queryParams)\[([0-9]+)\]\.`)
 
-func distrustMatch(r *mesh.RouteRule, field string) {
+func distrustMatch(r *mesh.RouteRule, field string, before bool) {
 	in := inMatches.FindStringSubmatch(field)
 	if in == nil {
-		if len(r.Matches) == 0 { // the field may be them
+		if before && len(r.Matches) == 0 && inRule.MatchString(field) { // the field may be them
 			r.Matches = []mesh.RouteMatch{anything()}
 		}
 		return
@@ -67,7 +71,7 @@ func distrustMatch(r *mesh.RouteRule, field string) {
 		*m = anything()
 	case strings.HasPrefix(part, "path."), strings.HasPrefix(part, "method."): // the latter of GRPCRoutes only
 		m.Path, m.GRPC = anything().Path, mesh.GRPCMethodMatch{}
-	default:
+	case before:
 		m.Path, m.GRPC = first(m), mesh.GRPCMethodMatch{}
 	}
 }

@@ -34,6 +34,6 @@ func (d *routeDraft) distrust(unknown []string) {
 		why := "the field " + field + " is not known"
 		d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s", why)
 		d.refusals++
-		d.rules = policyobject.Distrust(d.rules, field, why)
+		d.rules = policyobject.Distrust(d.rules, field, why, false)
 	}
 }
