@@ -135,6 +135,9 @@ func TestStreams(t *testing.T) {
 		}
 	}
 	few, many := newFleet(t, small), newFleet(t, large)
+	answers := func() (n uint64) { return few.srv.Stats().Answers + many.srv.Stats().Answers }
+	sent := func() (n uint64) { return few.srv.Stats().Deltas + many.srv.Stats().Deltas }
+	answered, before := answers(), sent()
 	for _, c := range changes {
 		a, b := measure(few, c), measure(many, c)
 		t.Logf("%-20s %+v, with four times the agents %+v", c.name, a, b)
@@ -157,6 +160,10 @@ func TestStreams(t *testing.T) {
 			t.Errorf("%s: %.0f streams look, and %.0f get something", c.name, b.looks, b.deltas)
 		}
 	}
+	if a, d := answers()-answered, sent()-before; a > d/2 {
+		t.Errorf("%d answers to %d deltas: most can be late", a, d)
+	}
+	pairs(t, many)
 
 	f := many
 	first := float64(f.agents.Received.Load()) / float64(large)
@@ -177,5 +184,28 @@ func TestStreams(t *testing.T) {
 	}
 	if stats.Bootstrapped > 0 {
 		t.Errorf("%d agents have asked for a new node certificate", stats.Bootstrapped)
+	}
+}
+
+// pairs looks whether that a pod is not ready, and its EndpointSlice a moment later, are one
+// delta for each agent, and one more for the pod's own.
+func pairs(t *testing.T, f *fleet) {
+	const times = 16
+	cost := func(of ...change) float64 {
+		before := f.srv.Stats()
+		for i := range times {
+			for _, c := range of {
+				f.apply(one(c.of(f.nodes, i%2 == 0)))
+				f.srv.Publish(f.snap)
+			}
+			f.settle()
+		}
+		return float64(f.srv.Stats().Deltas-before.Deltas) / times
+	}
+	pod, slice := changes[0], changes[1]
+	alone, both := cost(slice), cost(pod, slice)
+	t.Logf("%.1f deltas for an endpoint, %.1f with its pod's readiness before", alone, both)
+	if both > alone+2 {
+		t.Errorf("%.1f deltas for an endpoint, %.1f with its pod's readiness before", alone, both)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/controller"
+	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/test/scale"
 )
@@ -32,6 +33,7 @@ var (
 	nodes    = flag.Int("churn.nodes", 0, "nodes of TestChurn; 0: it is not run")
 	rates    = flag.String("churn.rates", "50,1000", "changes a second, one after the other")
 	lasts    = flag.Duration("churn.time", 10*time.Second, "for how long, each")
+	steps    = flag.Bool("churn.steps", false, "wait after each 20 ms of changes until all agents have them: processor time is then that of a controller that keeps up, however busy the machine is, and delays say nothing")
 	lag      = flag.Duration("churn.lag", 5*time.Millisecond, "how long after a pod its EndpointSlice changes")
 	profiles = flag.String("churn.profiles", "", "directory for profiles of the processor and of what is allocated")
 )
@@ -60,6 +62,7 @@ func TestChurn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
+	go controller.PaceCollection(ctx)
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -72,7 +75,7 @@ func TestChurn(t *testing.T) {
 		t.Fatalf("%s agents lack something", lacking)
 	}
 	fmt.Printf("%d nodes, %d pods: all agents after %s, %s\n", *nodes, *nodes*scale.PodsPerNode, time.Since(start).Round(100*time.Millisecond), memory())
-	b := &bench{t: t, source: source, agents: agents, metrics: "http://" + c.MetricsAddr().String() + "/metrics"}
+	b := &bench{t: t, controller: c, source: source, agents: agents, metrics: "http://" + c.MetricsAddr().String() + "/metrics"}
 	for r := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.Atoi(r)
 		if err != nil {
@@ -84,11 +87,13 @@ func TestChurn(t *testing.T) {
 
 // bench makes changes and measures.
 type bench struct {
-	t       testing.TB
-	source  *objects
-	agents  *fleet
-	metrics string
-	port    int32 // of the probe, last
+	t          testing.TB
+	controller *controller.Controller
+	source     *objects
+	agents     *fleet
+	metrics    string
+	runs       int
+	port       int32 // of the probe, last
 }
 
 // pods is how many pods change in turn.
@@ -99,9 +104,10 @@ func (b *bench) run(rate int) {
 	var changes [2][pods]encoded
 	for i := range pods {
 		// 7919 is a prime: no two of a Service follow each other.
-		n := i * 7919 % (*nodes * scale.PodsPerNode)
+		n := (b.runs*pods + i) * 7919 % (*nodes * scale.PodsPerNode)
 		changes[0][i], changes[1][i] = encodeChange(b.t, *nodes, n, false), encodeChange(b.t, *nodes, n, true)
 	}
+	b.runs++
 	of := func(i int) *encoded { return &changes[i/pods%2][i%pods] }
 	written := map[uint16]time.Time{}
 	total := int(float64(rate) * lasts.Seconds())
@@ -109,8 +115,12 @@ func (b *bench) run(rate int) {
 	before, received := b.counters(), b.number("received")
 	start := time.Now()
 	due := func(i int) time.Duration { return time.Duration(i) * time.Second / time.Duration(rate) }
+	step := time.Duration(0)
 	for pod, slice, probes := 0, 0, 0; slice < total; {
 		now := time.Since(start)
+		if step += watch.Debounce; *steps {
+			now = step
+		}
 		for ; pod < total && due(pod) <= now; pod++ {
 			b.source.putPod(b.t, of(pod).pod)
 		}
@@ -122,9 +132,16 @@ func (b *bench) run(rate int) {
 			written[uint16(b.port)] = time.Now()
 			put(b.t, b.source.slices, probe(*nodes, b.port), nil)
 		}
-		time.Sleep(time.Millisecond)
+		if *steps {
+			b.settle()
+		} else {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	took := time.Since(start)
+	if *steps {
+		took = step
+	}
 	time.Sleep(300 * time.Millisecond) // what is on its way
 	after := b.counters()
 	stop()
@@ -136,6 +153,20 @@ func (b *bench) run(rate int) {
 		each("allocated")/1024, each("deltas_sent"), each("looks"), each("answers"), each("values_computed"),
 		(b.number("received")-received)/float64(total), (after["publications"]-before["publications"])/took.Seconds())
 	b.arrivals(written)
+}
+
+// settle waits until what has changed is published, and all agents have it.
+func (b *bench) settle() {
+	changed := time.Now()
+	for deadline := changed.Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
+		s := b.controller.Status()
+		if s.AsOf.After(changed) && s.Behind == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%d agents are behind after a minute", s.Behind)
+		}
+	}
 }
 
 func (b *bench) number(what string) float64 {
