@@ -145,7 +145,7 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 	for client, want := range map[string]string{
 		"job": "× denied by Server default/server-8080: none of its policies allows it",
-		"web": "√ allowed by AuthorizationPolicy default/server-8080, rule 1",
+		"web": "√ allowed by AuthorizationPolicy.policy.linkerd.io default/server-8080, rule 1",
 	} {
 		out, errs, ok := authz(l, "explain", "-n", "default", "--from", "pod/"+client, "--to", "pod/server", "--port", "8080", "--method", "GET", "--path", "/list")
 		if ok != (client == "web") || !strings.Contains(out, want) || !strings.Contains(out, "decided by: the agent of "+node2) {
