@@ -136,6 +136,8 @@ func TestAll(t *testing.T) {
 		"in the clear, the pod is not in the mesh":     {tell: clearIn(schedule.PodUnlabelled, "far", "closed")},
 		"a connection stays in the clear":              {tell: keptClear(1)},
 		"a later connection is in the clear":           {keptClear(2), []string{"in-the-clear"}},
+		"a connection that was dialled outside":        {tell: dialledClear(2)},
+		"a connection that was dialled inside":         {dialledClear(29), []string{"in-the-clear", "lost"}},
 		"in the clear, and the client ended meanwhile": {func(s *story) { s.clear(history.Attempt{ID: history.NewID("open", 9), Client: "open"}, 1) }, []string{"in-the-clear"}},
 		"in the clear twice is one violation": {func(s *story) {
 			a := s.attempt("open", "far", history.TCP, 1, history.OK, "far")
@@ -355,6 +357,18 @@ func keptClear(port uint16) func(s *story) {
 	return func(s *story) {
 		clearIn(schedule.AgentKilled, "node-1", "open")(s)
 		s.clear(s.attempt("open", "far", history.HTTPKept, 30, history.OK, "far"), port)
+	}
+}
+
+// dialledClear has a client dial while its agent is away, or later, and be refused long after that on the
+// first request, in the clear.
+func dialledClear(dialled float64) func(s *story) {
+	return func(s *story) {
+		s.fault(schedule.AgentKilled, "node-1", 0, 5)
+		s.attempt("open", "strict", history.HTTPKept, 30, "status 403", "")
+		a := &s.Attempts[len(s.Attempts)-1]
+		a.From, a.Dialled, a.Reason = netip.AddrPortFrom(addrs["open"], 3), at(dialled), "no-identity"
+		s.clear(*a, 3)
 	}
 }
 

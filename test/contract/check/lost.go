@@ -68,7 +68,7 @@ func madeOutside(m Mesh, h *history.History) map[netip.AddrPort]bool {
 	}
 	out := map[netip.AddrPort]bool{}
 	for from, a := range first {
-		out[from] = m.Clients[a.Client].Meshed && ownAgentAway(m, h, a)
+		out[from] = m.Clients[a.Client].Meshed && ownAgentAway(m, h, sinceDial(a))
 	}
 	return out
 }

@@ -83,6 +83,16 @@ func during(h *history.History, a history.Attempt) []history.Fault {
 	return out
 }
 
+// sinceDial is an attempt that begins when its connection was dialled. Before the first attempt
+// on it that may be long: http.Transport dials in the background, and keeps the connection if the
+// attempt that wanted it is over.
+func sinceDial(a history.Attempt) history.Attempt {
+	if !a.Dialled.IsZero() && a.Dialled.Before(a.Start) {
+		a.Start = a.Dialled
+	}
+	return a
+}
+
 // attempts are those of a history by ID.
 func attempts(h *history.History) map[string]history.Attempt {
 	out := make(map[string]history.Attempt, len(h.Attempts))

@@ -71,7 +71,7 @@ func InTheClear(m Mesh, h *history.History) (out []Violation) {
 		}
 		ok, known := allowed[flowOf(s)]
 		if !known {
-			ok = slices.ContainsFunc(during(h, a), func(f history.Fault) bool { return mayBeClear(m, f, a) })
+			ok = slices.ContainsFunc(during(h, sinceDial(a)), func(f history.Fault) bool { return mayBeClear(m, f, a) })
 			allowed[flowOf(s)] = ok
 		}
 		if !ok && !told[s.ID] {

@@ -27,6 +27,7 @@ type Attempt struct {
 	Addr    netip.AddrPort `json:"addr"` // what the client dialled
 	From    netip.AddrPort `json:"from"` // of the client's socket; zero if it has not connected
 	How     How            `json:"how"`
+	Dialled time.Time      `json:"dialled,omitzero"` // when the connection was; zero if it is not known
 	Start   time.Time      `json:"start"`
 	End     time.Time      `json:"end"`
 	Outcome string         `json:"outcome"`          // OK, an errno such as ECONNREFUSED, eof, timeout, "status 502", wrong-answer

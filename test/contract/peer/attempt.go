@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,16 +27,36 @@ import (
 type clients struct {
 	timeout            time.Duration
 	fresh, kept, http2 *http.Client
+	dials              *dials
+}
+
+// dials remembers when connections were dialled, by the addresses of their clients.
+type dials struct{ began sync.Map }
+
+func (d *dials) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	began := time.Now()
+	c, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err == nil {
+		d.began.Store(localAddr(c), began)
+	}
+	return c, err
+}
+
+func (d *dials) of(from netip.AddrPort) time.Time {
+	began, _ := d.began.Load(from)
+	at, _ := began.(time.Time)
+	return at
 }
 
 func newClients(timeout time.Duration) clients {
+	made := &dials{}
 	web := func(version2, fresh bool) *http.Client {
-		tr := &http.Transport{DisableKeepAlives: fresh, Protocols: new(http.Protocols), MaxIdleConnsPerHost: 4}
+		tr := &http.Transport{DialContext: made.dial, DisableKeepAlives: fresh, Protocols: new(http.Protocols), MaxIdleConnsPerHost: 4}
 		tr.Protocols.SetHTTP1(!version2)
 		tr.Protocols.SetUnencryptedHTTP2(version2)
 		return &http.Client{Transport: tr, Timeout: timeout}
 	}
-	return clients{timeout: timeout, fresh: web(false, true), kept: web(false, false), http2: web(true, false)}
+	return clients{timeout: timeout, fresh: web(false, true), kept: web(false, false), http2: web(true, false), dials: made}
 }
 
 // do makes an attempt and sets what became of it.
@@ -54,6 +75,7 @@ func (c clients) do(a *history.Attempt) {
 		got, err = request(c.fresh, a)
 	}
 	a.End = time.Now()
+	a.Dialled = c.dials.of(a.From)
 	a.By, a.Run = got.Pod, got.Run
 	switch {
 	case err != nil:
