@@ -49,6 +49,8 @@ type Conn struct {
 	Proof *mtls.Proof
 
 	kind      Kind
+	windows   windows // of its streams; it is not changed
+	made      time.Time
 	accept    func(*Stream) // server: takes a new stream; it must not wait
 	goingAway func()        // client: called when the peer accepts no further stream
 	vain      func() time.Duration
@@ -86,14 +88,22 @@ func (c *Conn) OnVain(f func() (wait time.Duration)) { c.vain = f }
 func newConn(kind Kind, nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
 	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * windowMost}
 	config.Resets.Burst = -1 // the peer is an agent, and one client of many must not cut the others' streams
-	config.StreamWindow = windowsOf[kind].first
+	of := windowsOf[kind]
+	config.StreamWindow = of.first
 	if kind == Opaque {
 		config.FrameFits = recordSize
+		if raw := nc.Raw(); raw != nil {
+			of = of.over(raw.Now().MinRTT)
+		}
 	}
 	c := h2conn.New(nc, config, reader)
 	c.Bulk = kind == Opaque
-	return &Conn{Conn: c, kind: kind, open: h2conn.NewStreams[*Stream](c), idle: time.Now()}
+	now := time.Now()
+	return &Conn{Conn: c, kind: kind, windows: of, made: now, open: h2conn.NewStreams[*Stream](c), idle: now}
 }
+
+// Age is how long ago the connection was made.
+func (c *Conn) Age() time.Duration { return time.Since(c.made) }
 
 // recordSize is the most that a record of TLS holds (RFC 8446 §5.1).
 const recordSize = 16 << 10

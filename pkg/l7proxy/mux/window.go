@@ -14,15 +14,32 @@ import (
 // Those of an opaque stream are more than the kernel takes for a receiver that does not read
 // (rawio bounds what is unsent to 128 KiB). A stream of HTTP/1 carries many exchanges, often
 // with responses of 64 KiB and more, for which a short window costs round trips.
-var windowsOf = [...]struct {
-	first, after int
-	within       time.Duration
-}{
+var windowsOf = [...]windows{
 	HTTP1:  {first: http2.FirstStreamWindow, within: 250 * time.Millisecond},
 	Opaque: {first: 32 << 10, after: 512 << 10, within: 50 * time.Millisecond},
 }
 
+// windows are how the windows of streams begin, in bytes, and when they grow.
+type windows struct {
+	first, after int
+	within       time.Duration
+}
+
 const windowMost = http2.DefaultStreamWindow
+
+// shortWait is how long a stream may wait, in round trips, before its window grows.
+const shortWait = 2 * time.Millisecond
+
+// over returns the windows of an opaque stream whose peer is a round trip of rtt away. Where that
+// is long, a stream that carries some hundred kilobytes would wait for many round trips, and a
+// TCP connection only for those of its slow start: the window grows sooner. 0: rtt is not known.
+func (w windows) over(rtt time.Duration) windows {
+	w.within += rtt // for a window arrives in two parts, where the sender had to wait
+	if rtt > 0 {
+		w.after = max(w.first, min(w.after, w.first*int(shortWait/rtt)))
+	}
+	return w
+}
 
 // window is the receive window of a stream.
 type window struct {
@@ -43,7 +60,7 @@ func (s *Stream) consumed(n int) {
 	due := false
 	c.Lock()
 	c.Engine.Consume(s.id, n)
-	if of := &windowsOf[c.kind]; w.size < windowMost {
+	if of := &c.windows; w.size < windowMost {
 		if now := c.Heard(); now-w.since > of.within {
 			w.since, w.taken = now, 0
 		}
