@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -43,4 +45,38 @@ func TestOpaqueStreamsAfar(t *testing.T) {
 	if best[false] > best[true]*3/2+2*delay {
 		t.Errorf("%d bytes to and fro took %v, and %v without the mesh", message, best[false], best[true])
 	}
+}
+
+// TestNewStreamsObeyTheNetwork: what refuses new connections between two pods, and lets open ones
+// live on, as most NetworkPolicies do, holds for opaque connections soon, too: each may be a
+// stream of a connection that is open.
+func TestNewStreamsObeyTheNetwork(t *testing.T) {
+	t.Parallel()
+	const port = 9000
+	l := upL7With(t, lab.Options{AgentArgs: streamsOn})
+	echoIn(t, l.Lab, "far", port)
+	far := l.Pod("far").IP()
+	to := addrPort(far, port)
+	learn(t, l, to)
+	open := l.from.raw(t, to)
+	_ = open.SetDeadline(time.Now().Add(3 * patience))
+	open.send("\x00hello")
+	open.expect("\x00hello")
+	l.NodeExec(node1, "nft", "add table inet e2e")
+	l.NodeExec(node1, "nft", "add chain inet e2e forward { type filter hook forward priority 0; }")
+	l.NodeExec(node1, "nft", fmt.Sprintf("add rule inet e2e forward ip daddr %s tcp flags syn / syn,ack reject with tcp reset", far))
+	began, passed := time.Now(), 0
+	l.Eventually(2*patience, func() error {
+		if err := echoedOnce(t, l.from, to); err == nil {
+			passed++
+			return errors.New("new connections pass by the filter")
+		}
+		return nil
+	})
+	t.Logf("%d connections passed within %v", passed, time.Since(began))
+	if took := time.Since(began); took > 45*time.Second {
+		t.Errorf("new connections passed by the filter for %v", took)
+	}
+	open.send("still there")
+	open.expect("still there")
 }

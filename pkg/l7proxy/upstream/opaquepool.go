@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
@@ -19,13 +20,22 @@ import (
 // ends them.
 const streamTries = 3
 
+// shareFor is how long after its handshake a connection gets further streams. A network that
+// closes the way between two pods lets connections live on that are open, as a rule, and refuses
+// new ones: a stream of a connection that is open for hours would pass that by for as long.
+const shareFor = 30 * time.Second
+
 // opaquePool has the shared connections for opaque ones.
 type opaquePool struct {
 	muxPool
 	uses opaqueUses
+	age  func(*mux.Conn) time.Duration
 }
 
-func (p *opaquePool) init(owner *Pool) { p.muxPool.init(owner, mtls.ALPNStreams) }
+func (p *opaquePool) init(owner *Pool) {
+	p.muxPool.init(owner, mtls.ALPNStreams)
+	p.age = (*mux.Conn).Age
+}
 
 // tidy ends the connections that have had no stream for limit, and forgets endpoints.
 func (p *opaquePool) tidy(limit time.Duration) {
@@ -33,12 +43,14 @@ func (p *opaquePool) tidy(limit time.Duration) {
 	p.uses.forget()
 }
 
-// has reports whether there is a shared connection for key.
+// has reports whether there is a shared connection for key that gets further streams.
 func (p *opaquePool) has(key Key) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.size(key) > 0
+	return len(p.dials[key]) > 0 || slices.ContainsFunc(p.conns[key], p.young)
 }
+
+func (p *opaquePool) young(c *mux.Conn) bool { return p.age(c) <= shareFor }
 
 func (p *opaquePool) stats() (conns, streams int) {
 	p.mu.Lock()
@@ -88,7 +100,7 @@ func (p *Pool) dialOpaque(ctx context.Context, ep *Endpoint, client Client) (con
 func (p *opaquePool) stream(ctx context.Context, ep *Endpoint, client Client) (conn.Conn, Result, error) {
 	var stale []*mux.Conn
 	open := func(c *mux.Conn) *mux.Stream {
-		if !c.Proof.Holds() {
+		if !p.young(c) || !c.Proof.Holds() {
 			stale = append(stale, c)
 			return nil
 		}

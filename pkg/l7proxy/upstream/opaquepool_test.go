@@ -24,23 +24,19 @@ func (opaqueClient) Usage() *quota.Usage        { return nil }
 func (opaqueClient) KeepsConnections() bool     { return false }
 func (opaqueClient) ConnectionEnded()           {}
 
-// TestSilentAgentGetsNoStream: a connection whose other end does not accept a stream, and is not
-// heard, is not used: another one is made.
-func TestSilentAgentGetsNoStream(t *testing.T) {
-	pool := newPool(t, nil)
-	pool.Limits.HandshakeSilence = 100 * time.Millisecond
-	p := &pool.opaque
+// opaquePeers answers the dials of p as agents that echo opaque streams, and returns how many
+// there were. wrap, if it is not nil, gets the server's end of each.
+func opaquePeers(t *testing.T, p *opaquePool, wrap func(dial int, c *conn.Secure) conn.Conn) *int {
 	var running sync.WaitGroup
 	var closers []func() error
-	hung := make(chan struct{})
-	dials := 0
+	dials := new(int)
 	p.connect = func(context.Context, *Endpoint) (conn.Conn, Result, error) {
-		dials++
+		*dials++
 		here, there, _ := proxytest.TLSPair(t, mtls.ALPNStreams)
 		closers = append(closers, there.Close)
 		nc := conn.Conn(there)
-		if dials == 1 {
-			nc = &hanging{Secure: there, hangs: hung}
+		if wrap != nil {
+			nc = wrap(*dials, there)
 		}
 		running.Go(func() {
 			c := mux.NewServer(mux.Opaque, nc, nil, func(s *mux.Stream) { s.Accept(); running.Go(func() { echo(s) }) })
@@ -56,6 +52,22 @@ func TestSilentAgentGetsNoStream(t *testing.T) {
 		}
 		running.Wait()
 	})
+	return dials
+}
+
+// TestSilentAgentGetsNoStream: a connection whose other end does not accept a stream, and is not
+// heard, is not used: another one is made.
+func TestSilentAgentGetsNoStream(t *testing.T) {
+	pool := newPool(t, nil)
+	pool.Limits.HandshakeSilence = 100 * time.Millisecond
+	p := &pool.opaque
+	hung := make(chan struct{})
+	dials := opaquePeers(t, p, func(dial int, c *conn.Secure) conn.Conn {
+		if dial == 1 {
+			return &hanging{Secure: c, hangs: hung}
+		}
+		return c
+	})
 	ep := &Endpoint{Key: Key{Source: "a"}}
 	for i, dialled := range []int{1, 1, 2} {
 		if i == 2 {
@@ -67,10 +79,46 @@ func TestSilentAgentGetsNoStream(t *testing.T) {
 		}
 		hello(t, c)
 		c.Close()
-		if dials != dialled {
-			t.Errorf("stream %d: %d connections were made, want %d", i, dials, dialled)
+		if *dials != dialled {
+			t.Errorf("stream %d: %d connections were made, want %d", i, *dials, dialled)
 		}
 	}
+}
+
+// TestSharedConnectionAges: a connection gets no further stream when it is old, because the
+// network may not let another one be made any more. Its streams go on.
+func TestSharedConnectionAges(t *testing.T) {
+	p := &newPool(t, nil).opaque
+	dials := opaquePeers(t, p, nil)
+	ep := &Endpoint{Key: Key{Source: "a"}}
+	var open []conn.Conn
+	for i, dialled := range []int{1, 1, 2, 2} {
+		if i == 2 {
+			old := p.conns[ep.Key][0]
+			p.age = func(c *mux.Conn) time.Duration {
+				if c == old {
+					return shareFor + 1
+				}
+				return shareFor
+			}
+			if p.has(ep.Key) {
+				t.Error("there is a connection for further streams, want none")
+			}
+		}
+		c, _, err := p.stream(t.Context(), ep, opaqueClient{})
+		if err != nil || c == nil {
+			t.Fatalf("stream %d: %v, %v", i, c, err)
+		}
+		open = append(open, c)
+		if *dials != dialled {
+			t.Errorf("stream %d: %d connections were made, want %d", i, *dials, dialled)
+		}
+	}
+	for _, c := range open {
+		hello(t, c)
+		c.Close()
+	}
+	proxytest.Eventually(t, "the old one has ended", func() bool { conns, _ := p.stats(); return conns == 1 })
 }
 
 // TestAgentThatEndsSharedConnections: an agent that ends each shared connection at once is not
