@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/test/lab"
+	"github.com/underlane/underlane/test/slow"
 )
 
 // TestOpaqueStreamsAfar: between nodes that are far apart, a message of some hundred kilobytes on
@@ -79,4 +80,37 @@ func TestNewStreamsObeyTheNetwork(t *testing.T) {
 	}
 	open.send("still there")
 	open.expect("still there")
+}
+
+// TestHungAgentOfOpaqueStreams: while the server's agent hangs, its kernel refuses handshakes, and
+// a new connection fails soon. One that could be a stream of a connection that looks open does, too.
+func TestHungAgentOfOpaqueStreams(t *testing.T) {
+	const port = 9000
+	l := upL7With(t, lab.Options{AgentArgs: streamsOn})
+	echoIn(t, l.Lab, "far", port)
+	to := addrPort(l.Pod("far").IP(), port)
+	learn(t, l, to)
+	var open []*rawConn
+	for range 100 { // several shared connections
+		c := l.from.raw(t, to)
+		c.send("\x00hello")
+		c.expect("\x00hello")
+		open = append(open, c)
+	}
+	l.SignalAgent(node2, "STOP")
+	time.Sleep(3 * time.Second) // more than --heartbeat-timeout
+	began := time.Now()
+	if err := echoedOnce(t, l.from, to); err == nil {
+		t.Error("a connection was made while the server's agent hangs")
+	}
+	took := time.Since(began)
+	t.Logf("refused after %v", took)
+	if took > slow.Times(1500*time.Millisecond) {
+		t.Errorf("a connection was refused after %v, want about a second", took)
+	}
+	l.SignalAgent(node2, "CONT")
+	l.Eventually(patience, func() error { return echoedOnce(t, l.from, to) })
+	for _, c := range open {
+		c.Close()
+	}
 }

@@ -25,6 +25,10 @@ const streamTries = 3
 // new ones: a stream of a connection that is open for hours would pass that by for as long.
 const shareFor = 30 * time.Second
 
+// answerTime is how long an agent may take to answer a new stream while nothing else comes from
+// it. It runs already, so that it is not given the time that a handshake may take.
+const answerTime = time.Second
+
 // opaquePool has the shared connections for opaque ones.
 type opaquePool struct {
 	muxPool
@@ -143,11 +147,22 @@ func (p *opaquePool) retire(key Key, c *mux.Conn) {
 	c.Drain()
 }
 
+// retireSilent retires the connections for key on which nothing was heard since a time: they lead
+// to the same agent, and not each of them is to be waited for.
+func (p *opaquePool) retireSilent(key Key, since time.Duration) {
+	p.mu.Lock()
+	silent := p.removeIf(key, func(c *mux.Conn) bool { return c.Heard() <= since })
+	p.mu.Unlock()
+	for _, c := range silent {
+		c.Drain()
+	}
+}
+
 // answer waits until the agent has answered a new stream. It is mux.Lost if the connection
-// ends, or if nothing is heard on it for as long as a handshake may take: a connection to a
-// node that is lost looks open. The error is that of ctx.
+// ends, or if nothing is heard on it for answerTime: a connection to a node that is lost, or to an
+// agent that hangs, looks open. A handshake then shows what is so. The error is that of ctx.
 func (p *opaquePool) answer(ctx context.Context, ep *Endpoint, c *mux.Conn, s *mux.Stream) (mux.Answer, error) {
-	limit := p.owner.Limits.HandshakeSilence
+	limit := min(answerTime, p.owner.Limits.HandshakeSilence)
 	if ep.HasOthers {
 		limit = min(limit, p.owner.Limits.Failover)
 	}
@@ -162,6 +177,7 @@ func (p *opaquePool) answer(ctx context.Context, ep *Endpoint, c *mux.Conn, s *m
 		if c.Heard() > began {
 			return mux.Refused, nil // it is there, but slow
 		}
+		p.retireSilent(ep.Key, began)
 		return mux.Lost, nil
 	case <-ctx.Done():
 		return mux.Refused, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())

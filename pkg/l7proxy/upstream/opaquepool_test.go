@@ -85,6 +85,49 @@ func TestSilentAgentGetsNoStream(t *testing.T) {
 	}
 }
 
+// TestSilentAgentIsAwaitedOnce: if several connections lead to an agent that is not heard, one of
+// them is waited for.
+func TestSilentAgentIsAwaitedOnce(t *testing.T) {
+	pool := newPool(t, nil)
+	pool.Limits.HandshakeSilence = 500 * time.Millisecond
+	p := &pool.opaque
+	hung := make(chan struct{})
+	const shared = 3
+	dials := opaquePeers(t, p, func(dial int, c *conn.Secure) conn.Conn {
+		if dial <= shared {
+			return &hanging{Secure: c, hangs: hung}
+		}
+		return c
+	})
+	ep := &Endpoint{Key: Key{Source: "a"}}
+	var open []conn.Conn
+	for range mux.MaxStreams*(shared-1) + 1 {
+		c, _, err := p.stream(t.Context(), ep, opaqueClient{})
+		if err != nil || c == nil {
+			t.Fatalf("%v, %v", c, err)
+		}
+		open = append(open, c)
+	}
+	for _, i := range []int{0, mux.MaxStreams} { // room for one on each
+		_ = open[i].Reset()
+	}
+	close(hung)
+	began := time.Now()
+	c, _, err := p.stream(t.Context(), ep, opaqueClient{})
+	took := time.Since(began)
+	if err != nil || c == nil {
+		t.Fatalf("%v, %v", c, err)
+	}
+	hello(t, c)
+	c.Close()
+	if limit := pool.Limits.HandshakeSilence; took < limit || took > 2*limit || *dials != shared+1 {
+		t.Errorf("got a stream after %v and %d connections, want it after %v and %d", took, *dials, limit, shared+1)
+	}
+	for _, c := range open {
+		_ = c.Reset()
+	}
+}
+
 // TestSharedConnectionAges: a connection gets no further stream when it is old, because the
 // network may not let another one be made any more. Its streams go on.
 func TestSharedConnectionAges(t *testing.T) {
