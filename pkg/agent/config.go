@@ -80,6 +80,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.KernelPath, "kernel-path", true, "let the kernel connect pods of this node to opaque ports of each other, where the proxy has nothing to decide")
 	f.BoolVar(&c.KernelPathHTTP, "kernel-path-http", false, "let it connect them to other ports, too, where nothing is asked of requests: no routes, policies, limits, logs or traces; with traces (otlp-endpoint) it does not")
 	f.BoolVar(&c.KernelPathRedirect, "kernel-path-redirect", true, "let packets of the kernel path go from one pod's veth into the other pod, past the host's bridge, routes and packet filters, where nothing there wants to see them (Linux 6.6)")
+	c.OpaqueStreams = l7proxy.ManyStreams
 	f.Var(&c.OpaqueStreams, "opaque-streams", "carry opaque connections between two pods of different nodes as streams of a shared connection, where they are opened often and carry little each; always: also where they are not, for tests")
 	f.Lookup("opaque-streams").NoOptDefVal = l7proxy.ManyStreams.String()
 	f.IntVar(&c.PodConnections, "pod-connections", l7proxy.DefaultPodConnections, "connections that a pod may have open to others, and as many that others may have open to it")

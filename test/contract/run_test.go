@@ -39,13 +39,13 @@ type stage struct {
 	faults   []history.Fault
 }
 
-// play plays a schedule on a lab of its own and returns what happened.
-func play(t *testing.T, c cast, faults []schedule.Fault) *history.History {
+// play plays a schedule on a lab of its own and returns what happened. The agents have args, too.
+func play(t *testing.T, c cast, faults []schedule.Fault, args ...string) *history.History {
 	t.Helper()
 	s := &stage{cast: c, t: t, dir: t.TempDir(), clocks: make(map[int]*inject.Clock)}
 	began := time.Now()
 	s.Lab = lab.Up(t, lab.Options{
-		AgentArgs:      []string{"--take-over", "--heartbeat-timeout=" + heartbeat.String(), "--drain-timeout=" + drain.String()},
+		AgentArgs:      append([]string{"--take-over", "--heartbeat-timeout=" + heartbeat.String(), "--drain-timeout=" + drain.String()}, args...),
 		ControllerArgs: []string{"--workload-cert-lifetime=" + certLifetime.String()},
 		Nodes:          len(c.nodes),
 	}, c.manifests(s.dir))

@@ -15,6 +15,7 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
+// streamsOn is the default, for tests that need it.
 var streamsOn = []string{"--opaque-streams"}
 
 // echoIn echoes what connections to a port of a pod carry, and ends them after their clients.
@@ -47,13 +48,13 @@ func between(l *l7Lab, port int) (n int) {
 	return n
 }
 
-// TestOpaqueStreams: opaque connections between nodes share a connection of the agents, and
-// neither side sees that they do.
+// TestOpaqueStreams: by default opaque connections between nodes share a connection of the agents,
+// and neither side sees that they do.
 func TestOpaqueStreams(t *testing.T) {
 	const port = 9000
 	for _, bare := range []bool{true, false} {
 		t.Run(map[bool]string{true: "bare", false: "meshed"}[bare], func(t *testing.T) {
-			opaqueStreams(t, upL7With(t, lab.Options{NoMesh: bare, AgentArgs: streamsOn}), port)
+			opaqueStreams(t, upL7With(t, lab.Options{NoMesh: bare}), port)
 		})
 	}
 }
