@@ -208,6 +208,25 @@ func (e *edit) limit(uid string, spec *authz.Spec) bool {
 	return true
 }
 
+// setNodes sets the addresses of nodes. What is different concerns the agents that have subscribed
+// to one that has come or gone.
+func (e *edit) setNodes(all []netip.Addr) {
+	nodes := make(map[netip.Addr]bool, len(all))
+	for _, a := range all {
+		a = a.Unmap()
+		nodes[a] = true
+		if !e.last.nodes[a] {
+			e.held = append(e.held, a)
+		}
+	}
+	for a := range e.last.nodes {
+		if !nodes[a] {
+			e.held = append(e.held, a)
+		}
+	}
+	e.s.nodes = nodes
+}
+
 func (e *edit) setEgress(all []mesh.Changed[mesh.EgressNetwork]) {
 	if len(all) == 0 {
 		return
@@ -244,7 +263,7 @@ func (e *edit) finish() {
 	s.byName, s.byNode, s.byAddr, s.external = e.byName.Map(), e.byNode.Map(), e.byAddr.Map(), e.external.Map()
 	s.behind, s.routed, s.backing, s.egress.routed = e.behind.Map(), e.routed.Map(), e.backing.Map(), e.egressRouted.Map()
 	e.held = slices.DeleteFunc(e.held, func(a netip.Addr) bool {
-		return s.at(a) == e.last.at(a) && slices.Equal(s.external.Get(a), e.last.external.Get(a))
+		return s.at(a) == e.last.at(a) && s.nodes[a] == e.last.nodes[a] && slices.Equal(s.external.Get(a), e.last.external.Get(a))
 	})
 	e.backed = slices.DeleteFunc(e.backed, func(a netip.Addr) bool { return slices.Equal(s.backing.Get(a), e.last.backing.Get(a)) })
 	e.ported = !slices.Equal(s.nodePorts, e.last.nodePorts)

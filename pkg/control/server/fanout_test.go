@@ -143,6 +143,47 @@ func TestPublishWakesWhatItConcerns(t *testing.T) {
 	}
 }
 
+// TestWhatAllHaveIsNarrow: ranges and trust anchors go to all agents, and a node that comes
+// concerns those that use its address; none of them looks for more.
+func TestWhatAllHaveIsNarrow(t *testing.T) {
+	c := newTown(t, 50)
+	c.Publish(c.keeper.Apply(Changes{Anchors: [][]byte{{1}}}))
+	for i := range c.streams {
+		c.drain(i)
+	}
+	node := netip.MustParseAddr("172.16.0.9")
+	if _, err := c.streams[3].handle(&pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{node})}); err != nil {
+		t.Fatal(err)
+	}
+	c.drain(3)
+	expect := func(what string, gets, looks int, change Changes) {
+		t.Helper()
+		c.Publish(c.keeper.Apply(change))
+		got, looked := 0, 0
+		for i, s := range c.streams {
+			before := s.looks
+			for _, d := range c.drain(i) {
+				if got++; len(d.resources) != 1 || len(d.removed) > 0 {
+					t.Errorf("%s: node %d gets %d resources and loses %d", what, i, len(d.resources), len(d.removed))
+				}
+			}
+			looked += int(s.looks - before)
+			if resources, removed := s.diff(c.Snapshot()); len(resources)+len(removed) > 0 {
+				t.Errorf("%s: node %d lacks %d resources", what, i, len(resources)+len(removed))
+			}
+		}
+		if got != gets || looked != looks {
+			t.Errorf("%s: %d agents get something and %d looked for more, want %d and %d", what, got, looked, gets, looks)
+		}
+	}
+	expect("another anchor", 50, 0, Changes{Anchors: [][]byte{{1}, {2}}})
+	elsewhere := pod("elsewhere", "far", netip.MustParseAddr("10.250.0.1"))
+	expect("a new range", 50, 0, Changes{Workloads: []mesh.Changed[mesh.Workload]{{After: elsewhere}}})
+	expect("a node", 1, 1, Changes{Nodes: []netip.Addr{node}, NodesSet: true})
+	expect("another node", 0, 0, Changes{Nodes: []netip.Addr{node, node.Next()}, NodesSet: true})
+	expect("the node is gone", 1, 1, Changes{NodesSet: true})
+}
+
 // TestSlowAgentsCostNothing: what is published while an agent does not answer is kept once,
 // and what it gets then is the newest alone.
 func TestSlowAgentsCostNothing(t *testing.T) {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"maps"
 	"net/netip"
 
 	"github.com/underlane/underlane/pkg/control/codec"
@@ -90,20 +89,18 @@ func (k *Keeper) Apply(c Changes) *Snapshot {
 	e.setAuthz(&c)
 	e.setEgress(c.Egress)
 	if c.NodesSet {
-		next.nodes = make(map[netip.Addr]bool, len(c.Nodes))
-		for _, a := range c.Nodes {
-			next.nodes[a.Unmap()] = true
-		}
-		e.all = e.all || !maps.Equal(next.nodes, k.last.nodes)
+		e.setNodes(c.Nodes)
 	}
+	// Agents that have ranges and anchors get others as they get any resource. Those that have
+	// none must look at everything.
 	if k.spans.moved {
 		k.spans.moved = false
 		next.ranges = e.put(newResource(codec.EncodeRanges(k.spans.prefixes())))
-		e.all = e.all || next.ranges != k.last.ranges
+		e.all = e.all || k.last.ranges == nil
 	}
 	if len(c.Anchors) > 0 {
 		next.anchors = e.put(newResource(codec.EncodeAnchors(c.Anchors)))
-		e.all = e.all || next.anchors != k.last.anchors
+		e.all = e.all || k.last.anchors == nil
 	}
 	e.finish()
 	k.last = &next

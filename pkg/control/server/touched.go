@@ -9,14 +9,14 @@ const mostRecent = 64
 // touched is what a Snapshot has changed of the one before. The lists may have an entry twice.
 type touched struct {
 	version  uint64
-	all      bool         // anchors, ranges or nodes: every agent is concerned
+	all      bool         // anchors or ranges, and there were none: every agent is concerned
 	names    []string     // resources whose content is new, has changed, or that are gone, but for the following
 	gained   []string     // services whose content has changed, and that have lost no endpoint
 	calm     []calm       // workloads of which only the readiness has changed
 	relinked []relinked   // services with other workloads behind them
 	rerouted []string     // services with other routes, or whose routes find other services
 	nodes    []string     // nodes whose pods have changed
-	held     []netip.Addr // addresses that others have
+	held     []netip.Addr // addresses that others have, or that are those of nodes and were not, or the reverse
 	backed   []netip.Addr // addresses behind which there are other services
 	ported   bool         // there are other services with node ports
 	egress   bool         // EgressNetworks, or their routes
