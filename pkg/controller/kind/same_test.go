@@ -98,6 +98,58 @@ func fullSlice() *discoveryv1.EndpointSlice {
 	}
 }
 
+// TestSameIsEqual: the fields of owners, containers and ports all count, and equal ones need no
+// allocation.
+func TestSameIsEqual(t *testing.T) {
+	yes, always, name, port, tcp := true, corev1.ContainerRestartPolicyAlways, "http", int32(80), corev1.ProtocolTCP
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Job", Name: "j", UID: "u", Controller: &yes, BlockOwnerDeletion: &yes}
+	stripped := stripContainers([]corev1.Container{{
+		Name: "app", Image: "i", Command: []string{"c"}, RestartPolicy: &always, Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 80}},
+		Env: []corev1.EnvVar{{Name: "e"}}, LivenessProbe: &corev1.Probe{}, Stdin: true,
+	}})
+	endpointPort := discoveryv1.EndpointPort{Name: &name, Port: &port, Protocol: &tcp, AppProtocol: &name}
+	for _, tc := range []struct {
+		what   string
+		value  reflect.Value // of which each field that is kept is set to zero
+		fields int
+		same   func(without any) bool
+	}{
+		{"owner", reflect.ValueOf(owner), 6, func(o any) bool {
+			return sameOwners([]metav1.OwnerReference{owner}, []metav1.OwnerReference{o.(metav1.OwnerReference)})
+		}},
+		{"container", reflect.ValueOf(stripped[0]), 2, func(o any) bool { return sameContainers(stripped, []corev1.Container{o.(corev1.Container)}) }},
+		{"port", reflect.ValueOf(endpointPort), 4, func(o any) bool { return samePort(endpointPort, o.(discoveryv1.EndpointPort)) }},
+	} {
+		if !tc.same(tc.value.Interface()) {
+			t.Errorf("%s: equal ones are not the same", tc.what)
+		}
+		fields := 0
+		for i := range tc.value.NumField() {
+			without := reflect.New(tc.value.Type()).Elem()
+			without.Set(tc.value)
+			if without.Field(i).IsZero() {
+				continue
+			}
+			fields++
+			if without.Field(i).SetZero(); tc.same(without.Interface()) {
+				t.Errorf("%s: %s makes no difference", tc.what, tc.value.Type().Field(i).Name)
+			}
+		}
+		if fields != tc.fields {
+			t.Errorf("%s: %d fields are kept, want %d", tc.what, fields, tc.fields)
+		}
+	}
+	a, b := PodOf(fullPod()), PodOf(fullPod())
+	if n := testing.AllocsPerRun(10, func() { samePod(a, b) }); n > 0 {
+		t.Errorf("pods that share nothing: %v allocations", n)
+	}
+	c, d := stripEndpointSlice(fullSlice()), stripEndpointSlice(fullSlice())
+	c.Endpoints[0].Hints, d.Endpoints[0].Hints = nil, nil
+	if n := testing.AllocsPerRun(10, func() { sameSlice(c, d) }); n > 0 {
+		t.Errorf("slices: %v allocations", n)
+	}
+}
+
 // TestSameSlice: EndpointSlices differ if one field does, whichever of those that are kept.
 func TestSameSlice(t *testing.T) {
 	of := func() *discoveryv1.EndpointSlice { return stripEndpointSlice(fullSlice()) }

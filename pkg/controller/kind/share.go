@@ -110,13 +110,13 @@ func shareTemplate(o, like *translate.Pod) {
 	if maps.Equal(o.Annotations, like.Annotations) {
 		o.Annotations = like.Annotations
 	}
-	if sameList(o.OwnerReferences, like.OwnerReferences) {
+	if sameOwners(o.OwnerReferences, like.OwnerReferences) {
 		o.OwnerReferences = like.OwnerReferences
 	}
-	if sameList(o.Spec.Containers, like.Spec.Containers) {
+	if sameContainers(o.Spec.Containers, like.Spec.Containers) {
 		o.Spec.Containers = like.Spec.Containers
 	}
-	if sameList(o.Spec.InitContainers, like.Spec.InitContainers) {
+	if sameContainers(o.Spec.InitContainers, like.Spec.InitContainers) {
 		o.Spec.InitContainers = like.Spec.InitContainers
 	}
 }
