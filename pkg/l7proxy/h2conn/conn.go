@@ -37,7 +37,8 @@ const (
 	// as two reads that find nothing.
 	watchFrom = 8
 	// pieceTime is about how long the engine is fed at once under contention, pieceFirst
-	// how many bytes at first, and pieceLeast the fewest.
+	// how many bytes at first, and pieceLeast the fewest. With Bulk there are never fewer than at
+	// first: gathered joins small payloads of one piece.
 	pieceTime  = 200 * time.Microsecond
 	pieceFirst = 2 << 10
 	pieceLeast = 512
@@ -235,6 +236,10 @@ func (c *Conn) read(owner Owner, head []byte) error {
 // in pieces that do not take long, because small frames cost much for their bytes: others
 // have their turns between the pieces.
 func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
+	least := pieceLeast
+	if c.Bulk {
+		least = pieceFirst
+	}
 	for len(p) > 0 {
 		if !c.reader.Contended() {
 			if err := c.feed(owner, p, b); err != nil {
@@ -247,8 +252,8 @@ func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 			return err
 		}
 		switch took := balance.Now() - began; {
-		case took > 2*pieceTime && n > pieceLeast:
-			c.piece = max(n/2, pieceLeast)
+		case took > 2*pieceTime && n > least:
+			c.piece = max(n/2, least)
 		case took < pieceTime/2 && n == c.piece:
 			c.piece = min(2*n, readSize)
 		}
@@ -299,7 +304,7 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	c.mu.Unlock()
 	b.Add(c)
 	if c.Bulk {
-		events = joined(events)
+		events = gathered(joined(events))
 	}
 	for i := range events {
 		ev := &events[i]
