@@ -116,7 +116,7 @@ type decider struct {
 
 // idleBytes is enough for the heads of most requests. The memory of a session is that of its
 // size class, and the next larger class costs more than its bytes (TestSessionSize).
-const idleBytes = 896
+const idleBytes = 888
 
 // keepOut is the largest output buffer that an idle session keeps.
 const keepOut = 4 << 10
