@@ -132,9 +132,10 @@ func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 
 // enter is Enter with what is free. mu is held.
 func (p *Pods) enter(key Key, from Source, descriptors int) (*Usage, error) {
-	u := &Usage{pods: p, pod: p.byKey[key], descriptors: descriptors}
+	one := p.byKey[key]
+	u := &Usage{pods: p, pod: one, descriptors: descriptors}
 	u.reserved.Store(true)
-	if u.pod == nil {
+	if one == nil {
 		u.pod = &pod{key: key, account: p.account(key).Account, sources: make(map[Source]*party)}
 	}
 	if u.pod.conns >= p.MaxConns {
@@ -143,10 +144,12 @@ func (p *Pods) enter(key Key, from Source, descriptors int) (*Usage, error) {
 	if err := u.join(from, u.pod.conns); err != nil {
 		return nil, err
 	}
-	if p.byKey == nil {
-		p.byKey = make(map[Key]*pod)
+	if one == nil {
+		if p.byKey == nil {
+			p.byKey = make(map[Key]*pod)
+		}
+		p.byKey[key] = u.pod
 	}
-	p.byKey[key] = u.pod
 	u.pod.conns++
 	u.pod.descriptors += u.taken()
 	return u, nil
@@ -173,8 +176,9 @@ func (u *Usage) join(from Source, others int) error {
 	if !p.takeDescriptors(from, u.taken()) {
 		return ErrDescriptors
 	}
-	of.conns++
-	u.pod.sources[from] = of
+	if of.conns++; of.conns == 1 {
+		u.pod.sources[from] = of
+	}
 	u.source, u.party = from, of
 	return nil
 }
@@ -260,30 +264,40 @@ func factor(s Source) int {
 	return strangerFactor
 }
 
-// shares divides a number between sources.
+// shares divides a number between sources. To hash a Source takes longer than all else that
+// take and give do.
 type shares struct {
 	used     int
-	bySource map[Source]int
+	bySource map[Source]*int
 }
 
 // take takes n for the source, of total. It returns false if the source would have more
 // than it may. There is no limit if total is 0.
 func (s *shares) take(source Source, n, total int) bool {
-	if total > 0 && s.bySource[source]+n > factor(source)*(total-s.used) {
+	has := s.bySource[source]
+	if has == nil {
+		has = new(int)
+	}
+	if total > 0 && *has+n > factor(source)*(total-s.used) {
 		return false
 	}
-	if s.bySource == nil {
-		s.bySource = make(map[Source]int)
+	if *has == 0 && n > 0 {
+		if s.bySource == nil {
+			s.bySource = make(map[Source]*int)
+		}
+		s.bySource[source] = has
 	}
 	s.used += n
-	s.bySource[source] += n
+	*has += n
 	return true
 }
 
 func (s *shares) give(source Source, n int) {
 	s.used -= n
-	if s.bySource[source] -= n; s.bySource[source] <= 0 {
-		delete(s.bySource, source)
+	if has := s.bySource[source]; has != nil {
+		if *has -= n; *has <= 0 {
+			delete(s.bySource, source)
+		}
 	}
 }
 

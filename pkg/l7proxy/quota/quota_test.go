@@ -254,3 +254,21 @@ func TestBytesAreShared(t *testing.T) {
 		t.Error("a nil Usage has limits")
 	}
 }
+
+// BenchmarkEnter is what the limits cost a connection whose request finds a pooled connection to
+// its endpoint, beside another connection of the client.
+func BenchmarkEnter(b *testing.B) {
+	p := &Pods{MaxConns: 1000, Descriptors: 10_000}
+	key, from := Key{UID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427"}, PodSource("1b4e28ba-2fa1-11d2-883f-0016d3cca427")
+	if _, err := p.Enter(key, from, 1); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		u, err := p.Enter(key, from, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		u.Settle()
+		u.Leave()
+	}
+}
