@@ -28,6 +28,29 @@ const (
 // h1Loop is a client whose requests go through a proxy to a server, neither of
 // which allocates; by a route, if rules are given.
 func h1Loop(t testing.TB, rules ...mesh.RouteRule) (exchange func()) {
+	c, err := net.Dial("tcp", h1Server(t, rules...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return h1Exchange(t, c)
+}
+
+// h1Exchange makes a request on c.
+func h1Exchange(t testing.TB, c net.Conn) (exchange func()) {
+	request, buf := []byte(benchRequest), make([]byte, len(benchResponse))
+	return func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// h1Server is a server that does not allocate. It returns the address of the proxy before it.
+func h1Server(t testing.TB, rules ...mesh.RouteRule) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -68,20 +91,7 @@ func h1Loop(t testing.TB, rules ...mesh.RouteRule) (exchange func()) {
 		s.route(rules...)
 		dst = s.services["apex"].String()
 	}
-	c, err := net.Dial("tcp", s.to(dst))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	request, buf := []byte(benchRequest), make([]byte, len(benchResponse))
-	return func() {
-		if _, err := c.Write(request); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, buf); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return s.to(dst)
 }
 
 // busyRules are rules of which the last one matches, and does something of
@@ -113,6 +123,43 @@ func BenchmarkH1Request(b *testing.B) {
 				exchange()
 			}
 		})
+	}
+}
+
+// h1Connect makes a connection for one request.
+func h1Connect(t testing.TB, addr string) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h1Exchange(t, c)()
+	c.Close()
+}
+
+func BenchmarkH1Connection(b *testing.B) {
+	addr := h1Server(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		h1Connect(b, addr)
+	}
+}
+
+// TestH1Garbage is the budget of a connection in bytes, with the client's own 1.5 KB. Where each
+// request has a connection, the garbage collector runs as often as there is more.
+func TestH1Garbage(t *testing.T) {
+	addr := h1Server(t)
+	const conns, budget = 500, 7300
+	for range 20 {
+		h1Connect(t, addr)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range conns {
+		h1Connect(t, addr)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) / conns; got > budget*memoryFactor {
+		t.Errorf("%d bytes a connection, want at most %d", got, budget)
 	}
 }
 

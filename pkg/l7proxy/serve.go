@@ -254,17 +254,20 @@ func (s *session) aside(wait func()) {
 // returned function when it is served.
 func (s *session) leg(protocol string) (served func()) {
 	began := time.Now()
-	e := s.LegEvent(nil)
-	e.Side, e.Protocol, e.Live = tap.ClientSide, protocol, liveClient{s.raw}
-	s.Emit(&e, tap.LegOpen, began)
-	client := e.Source // its workload may become known later
+	var source tap.Peer
+	s.EmitLeg(tap.LegOpen, began, func(e *tap.Event) {
+		e.Side, e.Protocol, e.Live = tap.ClientSide, protocol, liveClient{s.raw}
+		source = e.Source
+	})
+	client := source // its workload may become known later
 	return func() {
-		e := s.LegEvent(nil)
-		e.Source, e.Side, e.Protocol, e.Duration, e.Live = client, tap.ClientSide, protocol, time.Since(began), liveClient{s.raw}
-		facts := upstream.LegOf(s.raw)
-		e.Legs = &tap.Legs{Client: facts}
-		e.SRTT, e.MinRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.MinRTT, facts.Retransmits, facts.Received, facts.Sent
-		s.Emit(&e, tap.LegClose, began.Add(e.Duration))
+		ended := time.Now()
+		s.EmitLeg(tap.LegClose, ended, func(e *tap.Event) {
+			e.Source, e.Side, e.Protocol, e.Duration, e.Live = client, tap.ClientSide, protocol, ended.Sub(began), liveClient{s.raw}
+			facts := upstream.LegOf(s.raw)
+			e.Legs = &tap.Legs{Client: facts}
+			e.SRTT, e.MinRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.MinRTT, facts.Retransmits, facts.Received, facts.Sent
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ package tap
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
@@ -227,6 +228,19 @@ type Event struct {
 	// (ResponseInit), or the trailers (ResponseEnd). nil: there are none, or they were not
 	// collected because no reader asked for them (Hub.Headers).
 	Headers *Headers
+}
+
+// events are those that Borrow returns. An event takes 700 bytes.
+var events = sync.Pool{New: func() any { return new(Event) }}
+
+// Borrow returns an empty event, for an Emit. The caller calls Return afterwards. So an event that
+// is made once in the life of a connection neither takes memory for that long nor leaves garbage.
+func Borrow() *Event { return events.Get().(*Event) }
+
+// Return ends the use of an event that Borrow has returned.
+func (e *Event) Return() {
+	*e = Event{}
+	events.Put(e)
 }
 
 // Head has more of a request's head, for traces and access logs. The values are as the client sent

@@ -136,11 +136,10 @@ func (l *live) Legs() tap.LiveLegs {
 	return tap.LiveLegs{Client: upstream.SideOf(l.Client, up, down), Server: upstream.SideOf(l.Server, down, up)}
 }
 
-// emit emits an event of the connection. Each has its own, because an event takes half a
-// kilobyte, and most connections are idle for most of the time.
+// emit emits an event of the connection.
 func emit(s *request.Session, up *Opened, protocol string, kind tap.Kind, at time.Time, fill func(*tap.Event)) {
-	e := s.ConnEvent(up.Attempt)
-	e.Protocol = protocol
-	fill(&e)
-	s.Emit(&e, kind, at)
+	s.EmitConn(up.Attempt, kind, at, func(e *tap.Event) {
+		e.Protocol = protocol
+		fill(e)
+	})
 }

@@ -9,22 +9,31 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// ConnEvent makes the tap event of a connection that carries no requests. a is nil if no
-// endpoint was chosen.
-func (r *reporter) ConnEvent(a *endpoints.Attempt) tap.Event {
-	e := r.LegEvent(a)
+// EmitConn emits an event of a connection that carries no requests. a is nil if no endpoint
+// was chosen. fill sets what is known beside that. The event is valid until fill returns.
+func (r *reporter) EmitConn(a *endpoints.Attempt, kind tap.Kind, at time.Time, fill func(*tap.Event)) {
+	e := tap.Borrow()
+	r.describe(e, a)
 	e.DNS = r.resolved()
-	return e
+	fill(e)
+	r.Emit(e, kind, at)
+	e.Return()
 }
 
-// LegEvent makes the tap event of a connection that carries requests, which have names of
-// their own.
-func (r *reporter) LegEvent(a *endpoints.Attempt) tap.Event {
-	e := tap.Event{
-		Direction: r.Direction, Base: r.ID,
-		Source: r.source(), Destination: r.destination(),
-		TLS: r.TLS, SNI: r.SNI, Process: r.Process, Protocol: "tcp", Judged: r.judged.Load(),
-	}
+// EmitLeg is EmitConn for a connection that carries requests, which have names of their own.
+func (r *reporter) EmitLeg(kind tap.Kind, at time.Time, fill func(*tap.Event)) {
+	e := tap.Borrow()
+	r.describe(e, nil)
+	fill(e)
+	r.Emit(e, kind, at)
+	e.Return()
+}
+
+// describe sets what is known of the connection. e is empty.
+func (r *reporter) describe(e *tap.Event, a *endpoints.Attempt) {
+	e.Direction, e.Base = r.Direction, r.ID
+	e.Source, e.Destination = r.source(), r.destination()
+	e.TLS, e.SNI, e.Process, e.Protocol, e.Judged = r.TLS, r.SNI, r.Process, "tcp", r.judged.Load()
 	if r.Said.TLS {
 		e.Protocol = "tls"
 	}
@@ -41,7 +50,6 @@ func (r *reporter) LegEvent(a *endpoints.Attempt) tap.Event {
 			e.TLS = a.Found.TLS
 		}
 	}
-	return e
 }
 
 // resolved returns the name from DNS of a destination outside the mesh that the client has
@@ -76,8 +84,9 @@ func (r *reporter) FailConn(a *endpoints.Attempt, err error) {
 
 // ReportFailure reports to tap a connection that has failed.
 func (r *reporter) ReportFailure(a *endpoints.Attempt, err error) {
-	e := r.ConnEvent(a)
-	e.Reason, e.Reset = upstream.ReasonOf(err), true
-	r.Emit(&e, tap.ConnClose, time.Now())
-	r.Log.Debug("connection failed", "src", r.Source.Addr, "dst", e.Destination.Addr, "reason", e.Reason, "err", err)
+	reason := upstream.ReasonOf(err)
+	r.EmitConn(a, tap.ConnClose, time.Now(), func(e *tap.Event) {
+		e.Reason, e.Reset = reason, true
+		r.Log.Debug("connection failed", "src", r.Source.Addr, "dst", e.Destination.Addr, "reason", e.Reason, "err", err)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -75,7 +76,8 @@ func TestDeniedNamesItsServer(t *testing.T) {
 	if got := rec.Wait(t, tap.ResponseEnd, 0).Destination; got != want {
 		t.Errorf("request: destination %+v, want %+v", got, want)
 	}
-	if e := s.ConnEvent(nil); e.Destination != want {
-		t.Errorf("connection: destination %+v, want %+v", e.Destination, want)
+	s.EmitConn(nil, tap.ConnClose, time.Now(), func(*tap.Event) {})
+	if got := rec.Wait(t, tap.ConnClose, 0).Destination; got != want {
+		t.Errorf("connection: destination %+v, want %+v", got, want)
 	}
 }

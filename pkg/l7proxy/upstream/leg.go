@@ -39,20 +39,25 @@ func (p *Pool) opened(raw *rawio.Conn, ep *Endpoint, result *Result, client neti
 	} else {
 		l.client.Identity = ep.Client.Identity
 	}
-	e := l.event(tap.LegOpen, l.began)
-	l.tap.Emit(&e)
+	l.emit(tap.LegOpen, l.began, nil)
 	return l
 }
 
-func (l *leg) event(kind tap.Kind, at time.Time) tap.Event {
-	e := tap.Event{
-		Kind: kind, Side: tap.ServerSide, Time: at, Live: l,
-		Source: l.client, Destination: l.server, TLS: l.tls, Protocol: l.protocol,
-	}
+// emit emits an event. facts is nil until the connection is closed.
+func (l *leg) emit(kind tap.Kind, at time.Time, facts *tap.Leg) {
+	e := tap.Borrow()
+	e.Kind, e.Side, e.Time, e.Live = kind, tap.ServerSide, at, l
+	e.Source, e.Destination, e.TLS, e.Protocol = l.client, l.server, l.tls, l.protocol
 	if l.inbound {
 		e.Direction = mesh.Inbound
 	}
-	return e
+	if facts != nil {
+		e.Duration = at.Sub(l.began)
+		e.Legs = &tap.Legs{Server: *facts}
+		e.SRTT, e.MinRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.MinRTT, facts.Retransmits, facts.Sent, facts.Received
+	}
+	l.tap.Emit(e)
+	e.Return()
 }
 
 // closed reports that the connection is closed. It is called once.
@@ -60,13 +65,8 @@ func (l *leg) closed() {
 	if l == nil {
 		return
 	}
-	now := time.Now()
-	e := l.event(tap.LegClose, now)
-	e.Duration = now.Sub(l.began)
 	facts := LegOf(l.raw)
-	e.Legs = &tap.Legs{Server: facts}
-	e.SRTT, e.MinRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.MinRTT, facts.Retransmits, facts.Sent, facts.Received
-	l.tap.Emit(&e)
+	l.emit(tap.LegClose, time.Now(), &facts)
 }
 
 // Bytes implements tap.Live.
