@@ -112,6 +112,10 @@ func readWithin(c *rawio.Conn, buf []byte, pause time.Duration) (int, error) {
 	if pause == 0 {
 		return 0, os.ErrDeadlineExceeded
 	}
+	// Most clients have spoken when their connection is accepted: then no timer is needed.
+	if n, err := c.TryRead(buf); !errors.Is(err, rawio.ErrNotNow) {
+		return n, err
+	}
 	_ = c.SetReadDeadline(time.Now().Add(pause))
 	defer c.SetReadDeadline(time.Time{})
 	return c.Read(buf)

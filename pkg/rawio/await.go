@@ -12,11 +12,10 @@ func (c *Conn) Await() error {
 	if c.reading.Swap(true) {
 		return errTwoReaders
 	}
-	if c.await == nil {
-		c.await = c.tryAwait
-	}
 	c.in.err, c.waited, c.emptied = 0, false, false
-	err := c.raw.Read(c.await)
+	c.how = awaitRead
+	err := c.raw.Read(c.in.try)
+	c.how = waitingRead
 	c.reading.Store(false)
 	if c.in.turns != nil {
 		c.in.paused = false

@@ -14,7 +14,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"syscall"
 
@@ -29,7 +28,6 @@ import (
 type Conn struct {
 	gatherer
 	in    operation
-	peek  func(fd uintptr)
 	idle  bool // result of peek
 	eager bool // reads do not wait
 	// emptied: the last read has taken all that had arrived, and the netpoller was not asked
@@ -37,13 +35,23 @@ type Conn struct {
 	emptied bool
 	waited  bool        // Await has waited
 	reading atomic.Bool // a Read or an Await is under way
+	how     howRead     // what in.try does now
+	peeks   bool        // called is called by Idle
 
-	// Callbacks like operation.try, made when they are first needed: of eager reads, which do not
-	// wait, of Await, and of reads of kept connections.
-	eagerly func(fd uintptr) bool
-	await   func(fd uintptr) bool
-	tryKept func(fd uintptr)
+	// called is a callback for what the netpoller has no part in: Idle, and reads of kept
+	// connections. It is made when it is first needed.
+	called func(fd uintptr)
 }
+
+// howRead is what in.try does: what Read does, what an eager read or TryRead does, which do not
+// wait, or what Await does.
+type howRead uint8
+
+const (
+	waitingRead howRead = iota
+	eagerRead
+	awaitRead
+)
 
 // gatherer collects writes until Send (gather.go).
 type gatherer struct {
@@ -99,10 +107,10 @@ var (
 // if it fails; otherwise Close does. LocalAddr and RemoteAddr return the addresses
 // given here, which the caller has from accept or connect.
 func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
-	file := os.NewFile(uintptr(fd), "tcp")
-	if file == nil {
+	if fd < 0 {
 		return nil, fmt.Errorf("connection: descriptor %d is not valid", fd)
 	}
+	file := newSocketFile(fd, "tcp")
 	raw, err := file.SyscallConn()
 	if err != nil {
 		file.Close()
@@ -112,11 +120,16 @@ func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
 	c.file, c.raw, c.local, c.remote = file, raw, local, remote
 	c.in.try = c.tryRead
 	c.out.try = c.tryWrite
-	c.peek = c.tryPeek
 	return c, nil
 }
 
 func (c *Conn) tryRead(fd uintptr) bool {
+	switch c.how {
+	case eagerRead:
+		return c.tryReadOnce(fd)
+	case awaitRead:
+		return c.tryAwait(fd)
+	}
 	if len(c.held) > 0 {
 		return c.writeHeld(fd, &c.in) || c.in.pause()
 	}
@@ -260,10 +273,24 @@ func (c *writer) writeNow(p []byte) (int, error) {
 // Idle reports whether the connection is open and has nothing to read. A pool calls
 // it before it reuses a connection. Only the goroutine that reads may call it.
 func (c *Conn) Idle() bool {
-	c.idle = false
-	return c.raw.Control(c.peek) == nil && c.idle
+	c.idle, c.peeks = false, true
+	err := c.raw.Control(c.callback())
+	c.peeks = false
+	return err == nil && c.idle
 }
 
-func (c *Conn) tryPeek(fd uintptr) {
-	c.idle = nothingToRead(fd)
+// callback returns c.called.
+func (c *Conn) callback() func(fd uintptr) {
+	if c.called == nil {
+		c.called = c.onControl
+	}
+	return c.called
+}
+
+func (c *Conn) onControl(fd uintptr) {
+	if c.peeks {
+		c.idle = nothingToRead(fd)
+	} else {
+		c.tryReadKept(fd)
+	}
 }

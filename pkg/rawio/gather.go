@@ -101,12 +101,7 @@ func (notNow) Temporary() bool { return true }
 
 // Eager sets whether Read returns ErrNotNow where it would have to wait. Only the
 // goroutine that reads may call it.
-func (c *Conn) Eager(on bool) {
-	if c.eagerly == nil {
-		c.eagerly = c.tryReadOnce
-	}
-	c.eager = on
-}
+func (c *Conn) Eager(on bool) { c.eager = on }
 
 func (c *Conn) tryReadOnce(fd uintptr) bool {
 	if !c.in.receive(fd) {
@@ -115,9 +110,15 @@ func (c *Conn) tryReadOnce(fd uintptr) bool {
 	return true
 }
 
+// TryRead is Read, except that it returns ErrNotNow where it would have to wait. It looks at no
+// deadline. Only the goroutine that reads may call it, and not during a Hold.
+func (c *Conn) TryRead(p []byte) (int, error) { return c.readEager(p) }
+
 func (c *Conn) readEager(p []byte) (int, error) {
 	c.in.buf, c.emptied = p, false
-	err := c.raw.Read(c.eagerly)
+	c.how = eagerRead
+	err := c.raw.Read(c.in.try)
+	c.how = waitingRead
 	c.in.buf = nil
 	switch {
 	case err != nil:

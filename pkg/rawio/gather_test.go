@@ -112,3 +112,31 @@ func TestEager(t *testing.T) {
 		t.Errorf("past the end: %d, %v", n, err)
 	}
 }
+
+// TestTryRead: it returns what is there, and does not wait.
+func TestTryRead(t *testing.T) {
+	client, server := pair(t, "127.0.0.1:0")
+	buf := make([]byte, 16)
+	if n, err := client.TryRead(buf); n != 0 || !errors.Is(err, ErrNotNow) {
+		t.Errorf("nothing was sent: got %d, %v", n, err)
+	}
+	if _, err := server.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := client.Read(buf[:1]); n != 1 || err != nil { // it waits for the bytes
+		t.Fatalf("got %d, %v", n, err)
+	}
+	if n, err := client.TryRead(buf); string(buf[:n]) != "ello" || err != nil {
+		t.Errorf("got %q, %v", buf[:n], err)
+	}
+	if read, _ := client.Bytes(); read != 5 {
+		t.Errorf("%d bytes are counted, want 5", read)
+	}
+	server.Close()
+	if _, err := client.Read(buf); err != io.EOF {
+		t.Errorf("the end: got %v", err)
+	}
+	if _, err := client.TryRead(buf); err != io.EOF {
+		t.Errorf("the end again: got %v", err)
+	}
+}

@@ -43,10 +43,7 @@ var errTwoReaders = errors.New("two goroutines read from a connection")
 
 // readKept is Read for a kept connection. The result is in c.in.
 func (c *Conn) readKept() error {
-	if c.tryKept == nil {
-		c.tryKept = c.tryReadKept
-	}
-	if err := c.raw.Control(c.tryKept); err != nil {
+	if err := c.raw.Control(c.callback()); err != nil {
 		return err
 	}
 	if c.in.n < 0 {

@@ -20,6 +20,12 @@ import (
 //go:linkname runtimePollWait internal/poll.runtime_pollWait
 func runtimePollWait(desc uintptr, mode int) (code int)
 
+// newSocketFile is os.NewFile for a socket that does not block. os.NewFile asks the kernel whether
+// that is so, by a system call. fd must not be negative.
+//
+//go:linkname newSocketFile net.newUnixFile
+func newSocketFile(fd int, name string) *os.File
+
 // The codes of runtimePollWait (runtime/netpoll.go). Others mean that the file was closed.
 const (
 	pollTimeout = 2

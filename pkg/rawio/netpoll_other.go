@@ -10,6 +10,8 @@ const pollFailed = 3
 
 func runtimePollWait(uintptr, int) int { panic("not called: there is no pollDesc") }
 
+func newSocketFile(fd int, name string) *os.File { return os.NewFile(uintptr(fd), name) }
+
 func pollError(int) error { return os.ErrClosed }
 
 func pollDesc(*os.File) uintptr { return 0 }
