@@ -34,6 +34,11 @@ const (
 // an HTTPRoute, and of a quarter of them the pods have an authorization policy. Each namespace
 // has a NetworkPolicy.
 func Cluster(nodes int) *translate.Objects {
+	return ClusterOf(nodes, func(i int) *corev1.Pod { return Pod(nodes, i) })
+}
+
+// ClusterOf is Cluster with other pods; nil: with none.
+func ClusterOf(nodes int, pod func(i int) *corev1.Pod) *translate.Objects {
 	o := &translate.Objects{}
 	for i := range nodes {
 		o.Nodes = append(o.Nodes, &corev1.Node{
@@ -51,7 +56,10 @@ func Cluster(nodes int) *translate.Objects {
 		})
 	}
 	for i := range pods {
-		o.Pods = append(o.Pods, kind.PodOf(Pod(nodes, i)))
+		if pod == nil {
+			break
+		}
+		o.Pods = append(o.Pods, kind.PodOf(pod(i)))
 	}
 	for i := 0; i < pods; i += PodsPerService {
 		o.Services = append(o.Services, service(i))

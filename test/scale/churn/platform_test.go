@@ -1,19 +1,26 @@
 package churn
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/netip"
-	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/controller"
+	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/controller/watch"
@@ -37,76 +44,137 @@ type objects struct {
 	slices    kind.Store
 }
 
-// newObjects has the objects of a cluster of so many nodes, and the Service of the probe.
-func newObjects(t testing.TB, nodes int) *objects {
+// newObjects has the objects that in tells, until their end. They are decoded and stripped one
+// by one, as those of a list are which a Reflector gets from an API server.
+func newObjects(in *bufio.Reader) (*objects, error) {
+	lists := map[string][]any{}
 	s := &objects{debouncer: watch.NewDebouncer()}
-	o := scale.Cluster(nodes)
+	stores := map[string]kind.Store{}
+	for _, k := range kind.All {
+		store := k.NewStore(s.debouncer.Trigger)
+		s.stores = append(s.stores, store)
+		stores[keyOf(k.Of().Group, k.Of().Name)] = store
+	}
+	s.pods, s.slices = stores["/pods"], stores[keyOf(discoveryv1.GroupName, "endpointslices")]
+	for {
+		what, b, err := receive(in)
+		if err != nil {
+			return nil, err
+		}
+		if what == listed {
+			break
+		}
+		key, content, _ := bytes.Cut(b, []byte{0})
+		o, err := decode(string(key), content)
+		if err == nil {
+			o, err = stores[string(key)].Strip(o)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		lists[string(key)] = append(lists[string(key)], o)
+	}
+	for key, store := range stores {
+		if err := store.Replace(lists[key], ""); err != nil {
+			return nil, err
+		}
+		delete(lists, key)
+	}
+	return s, nil
+}
+
+func keyOf(group, name string) string { return group + "/" + name }
+
+// decode returns an object of a kind.
+func decode(key string, b []byte) (any, error) {
+	switch key {
+	case "/namespaces":
+		o := &corev1.Namespace{}
+		return o, o.Unmarshal(b)
+	case "/nodes":
+		o := &corev1.Node{}
+		return o, o.Unmarshal(b)
+	case "/pods":
+		o := &corev1.Pod{}
+		return o, o.Unmarshal(b)
+	case "/services":
+		o := &corev1.Service{}
+		return o, o.Unmarshal(b)
+	case "discovery.k8s.io/endpointslices":
+		o := &discoveryv1.EndpointSlice{}
+		return o, o.Unmarshal(b)
+	case "networking.k8s.io/networkpolicies":
+		o := &networkingv1.NetworkPolicy{}
+		return o, o.Unmarshal(b)
+	case "gateway.networking.k8s.io/httproutes":
+		o := &gatewayv1.HTTPRoute{}
+		return o, json.Unmarshal(b, o)
+	case "security.istio.io/authorizationpolicies":
+		o := &custom.PolicyObject{}
+		return o, json.Unmarshal(b, o)
+	}
+	return nil, errors.New("which kind is that?")
+}
+
+// list tells a controller's process all objects of a cluster, and the Service of the probe.
+func (r *remote) list(w *bufio.Writer, nodes int) {
+	o := scale.ClusterOf(nodes, nil)
 	o.Namespaces = append(o.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}})
 	o.Services = append(o.Services, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: probeName, Namespace: system},
 		Spec:       corev1.ServiceSpec{ClusterIP: probeAddr, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
 	})
 	o.EndpointSlices = append(o.EndpointSlices, probe(nodes, 1))
-	for i := range o.Pods {
-		o.Pods[i] = kind.PodOf(podOf(nodes, i))
-	}
-	for _, k := range kind.All {
-		store := k.NewStore(s.debouncer.Trigger)
-		s.stores = append(s.stores, store)
-		var list []any
-		switch name := k.Of().Name; name {
-		case "namespaces":
-			list = all(name, o.Namespaces)
-		case "nodes":
-			list = all(name, o.Nodes)
-		case "pods":
-			s.pods, list = store, all(name, o.Pods)
-		case "services":
-			list = all(name, o.Services)
-		case "endpointslices":
-			s.slices, list = store, all(name, o.EndpointSlices)
-		case "networkpolicies":
-			if k.Of().Group == "networking.k8s.io" {
-				list = all(name, o.NetworkPolicies)
-			}
-		case "httproutes":
-			if k.Of().Group == "gateway.networking.k8s.io" {
-				list = all(name, o.HTTPRoutes)
-			}
-		case "authorizationpolicies":
-			if k.Of().Group == "security.istio.io" {
-				list = all(name, o.PolicyObjects)
-			}
+	tell := func(key string, o metav1.Object) {
+		named(key, o)
+		var b []byte
+		var err error
+		if m, is := o.(interface{ Marshal() ([]byte, error) }); is {
+			b, err = m.Marshal()
+		} else {
+			b, err = json.Marshal(o)
 		}
-		if err := store.Replace(list, ""); err != nil {
-			t.Fatal(err)
+		if err != nil {
+			r.t.Fatal(err)
 		}
+		r.tell(w, listedOne, append(append([]byte(key), 0), b...))
 	}
-	return s
+	each(tell, "/namespaces", o.Namespaces)
+	each(tell, "/nodes", o.Nodes)
+	for i := range nodes * scale.PodsPerNode {
+		tell("/pods", podOf(nodes, i))
+	}
+	each(tell, "/services", o.Services)
+	each(tell, "discovery.k8s.io/endpointslices", o.EndpointSlices)
+	each(tell, "networking.k8s.io/networkpolicies", o.NetworkPolicies)
+	each(tell, "gateway.networking.k8s.io/httproutes", o.HTTPRoutes)
+	each(tell, "security.istio.io/authorizationpolicies", o.PolicyObjects)
+	r.tell(w, listed, nil)
+	if err := w.Flush(); err != nil {
+		r.t.Fatal("the controller:", err)
+	}
 }
 
-// all returns objects with a UID each.
-func all[T metav1.Object](kind string, in []T) (out []any) {
-	for _, o := range in {
-		named(kind, o)
-		out = append(out, o)
+func each[T metav1.Object](tell func(string, metav1.Object), key string, all []T) {
+	for _, o := range all {
+		tell(key, o)
 	}
-	return out
 }
 
+// named gives an object a UID, if it has none.
 func named(kind string, o metav1.Object) {
 	if o.GetUID() == "" {
 		o.SetUID(types.UID(kind + "/" + o.GetNamespace() + "/" + o.GetName()))
 	}
 }
 
-// probe is the EndpointSlice of the probe, with this port.
+// probe is an EndpointSlice of the probe, with one endpoint at this port.
 func probe(nodes int, port int32) *discoveryv1.EndpointSlice {
 	out := scale.Slice(nodes, 0, 1)
-	out.ObjectMeta = metav1.ObjectMeta{Name: probeName, Namespace: system, Labels: map[string]string{discoveryv1.LabelServiceName: probeName}}
+	out.ObjectMeta = metav1.ObjectMeta{Name: fmt.Sprint(probeName, "-", port), Namespace: system, Labels: map[string]string{discoveryv1.LabelServiceName: probeName}}
 	name, tcp := "http", corev1.ProtocolTCP
 	out.Ports = []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}}
-	named("endpointslices", out)
+	named("discovery.k8s.io/endpointslices", out)
 	return out
 }
 
@@ -185,10 +253,10 @@ type encoded struct{ pod, slice []byte }
 
 // encodeChange returns the change that a pod is not ready, or is ready, and its EndpointSlice
 // by it.
-func encodeChange(t testing.TB, nodes, i int, ready bool) (e encoded) {
+func encodeChange(nodes, i int, ready bool) (e encoded, err error) {
 	pod := podOf(nodes, i)
 	slice := scale.Slice(nodes, i, scale.PodsPerService)
-	named("endpointslices", slice)
+	named("discovery.k8s.io/endpointslices", slice)
 	if !ready {
 		pod.Status.Conditions[0].Status = corev1.ConditionFalse
 		for j := range slice.Endpoints {
@@ -198,32 +266,8 @@ func encodeChange(t testing.TB, nodes, i int, ready bool) (e encoded) {
 			}
 		}
 	}
-	var err error
 	if e.pod, err = pod.Marshal(); err == nil {
 		e.slice, err = slice.Marshal()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// putPod and putSlice decode a change and give it to the stores, as a Reflector does.
-func (s *objects) putPod(t testing.TB, b []byte) {
-	p := &corev1.Pod{}
-	put(t, s.pods, p, p.Unmarshal(b))
-}
-
-func (s *objects) putSlice(t testing.TB, b []byte) {
-	e := &discoveryv1.EndpointSlice{}
-	put(t, s.slices, e, e.Unmarshal(b))
-}
-
-func put(t testing.TB, store kind.Store, o any, err error) {
-	if err == nil {
-		err = store.Update(o)
-	}
-	if err != nil {
-		t.Error("a change:", err)
-	}
+	return e, err
 }
