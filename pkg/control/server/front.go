@@ -42,6 +42,9 @@ const (
 	maxStrangeHeaders = 8 << 10 // bytes of a call's metadata
 )
 
+// writeBuffer is for what is written to a known peer at once.
+const writeBuffer = 8 << 10
+
 // Front serves the controller's port. It does the TLS handshake before gRPC sees a
 // connection, and then gives the connection to one of two gRPC servers. There are
 // two because gRPC sets limits for a whole server, and peers without a certificate
@@ -84,6 +87,9 @@ func newFront(cfg *tls.Config, l limits, isNode func(netip.Addr) bool, register 
 			// keeps 32 KiB for reading. TLS has a buffer of its own, so that to read little costs
 			// no system call. Buffers for writing are shared.
 			grpc.ReadBufferSize(0),
+			// Most of what is written is a small delta. A buffer is in use while the writer lets
+			// others run, which hundreds do at once after a publication.
+			grpc.WriteBufferSize(writeBuffer),
 			// By default each message from an agent, which is an answer, is followed by a ping to
 			// find out how large the window should be: a system call more at both ends.
 			grpc.StaticStreamWindowSize(control.ServerWindow), grpc.StaticConnWindowSize(control.ServerWindow),
