@@ -15,6 +15,12 @@ const (
 	// dear and cheap are shares of a processor that the collection of garbage takes: beyond
 	// dear the heap may grow further, below cheap it may grow less.
 	dear, cheap = 0.04, 0.01
+	// filled is the share of the slots in use that new objects find, in percent: those of their
+	// own size.
+	filled = 70
+	// mostOfLimit is up to which multiple of the limit, in percent, the runtime's own goes. That
+	// of SettleMemory is 90 % of the container's, so this is 97 %.
+	mostOfLimit = 108
 )
 
 // PaceCollection lets the heap grow further before garbage is collected, while that takes more
@@ -35,6 +41,7 @@ func PaceCollection(ctx context.Context) {
 			return
 		}
 		now := readMemory()
+		debug.SetMemoryLimit(int64(now.limit(uint64(limit))))
 		next := now.pace(percent, (now.collecting-before.collecting)/paceEvery.Seconds(), uint64(limit))
 		if before = now; next != percent {
 			percent = next
@@ -46,6 +53,7 @@ func PaceCollection(ctx context.Context) {
 // memory is what a process has, in bytes.
 type memory struct {
 	live       uint64  // of the heap, after the last collection
+	slots      uint64  // free ones within the heap, after the last collection
 	beside     uint64  // the heap: stacks, the runtime's own
 	collecting float64 // seconds of processor time that collections took
 }
@@ -62,10 +70,22 @@ func readMemory() (m memory) {
 	}
 	metrics.Read(of)
 	m.live, m.collecting, m.beside = of[0].Value.Uint64(), of[1].Value.Float64(), of[2].Value.Uint64()
+	if heap := of[3].Value.Uint64() + of[4].Value.Uint64(); heap > m.live {
+		m.slots = heap - m.live
+	}
 	for _, part := range of[3:] {
 		m.beside -= part.Value.Uint64()
 	}
 	return m
+}
+
+// limit returns the limit to give to the runtime, so that this process stays within limit, or
+// little above. The runtime reckons that free slots in the heap stay unused, as they do if they
+// have the wrong size. With hundreds of megabytes of them, after a large first state, it would
+// collect again after some twenty megabytes, all the time. The slots that are likely to be used are
+// therefore added.
+func (m memory) limit(limit uint64) uint64 {
+	return min(limit+m.slots*filled/100, limit*mostOfLimit/100)
 }
 
 // pace returns the next GOGC. share is the share of a processor that collections take with the

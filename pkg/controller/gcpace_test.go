@@ -25,6 +25,18 @@ func TestPace(t *testing.T) {
 			t.Errorf("%s: %d, want %d", what, got, tc.want)
 		}
 	}
+	for what, tc := range map[string]struct {
+		m    memory
+		want uint64
+	}{
+		"no slots":   {memory{live: 500 * mb, beside: 100 * mb}, 1000 * mb},
+		"some slots": {memory{live: 500 * mb, beside: 100 * mb, slots: 50 * mb}, 1035 * mb},
+		"many":       {memory{live: 500 * mb, beside: 100 * mb, slots: 400 * mb}, 1080 * mb},
+	} {
+		if got := tc.m.limit(1000 * mb); got != tc.want {
+			t.Errorf("%s: the limit is %d MB, want %d", what, got/mb, tc.want/mb)
+		}
+	}
 	m := readMemory()
 	if m.beside == 0 || m.beside > 1<<32 {
 		t.Errorf("%d bytes beside the heap", m.beside)
