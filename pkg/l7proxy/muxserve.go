@@ -24,7 +24,7 @@ func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) 
 	line := streamLine{usage: s.Quota}
 	c := mux.NewServer(kind, s.Client, &s.Task, line.add)
 	line.serve = func(stream *mux.Stream) { s.serveStream(c, stream, serve) }
-	c.Budget, c.Hangups = s.Quota, s.Hangups
+	c.Budget, c.Source, c.Hangups = s.Quota, s.Quota, s.Hangups
 	if kind == mux.Opaque {
 		p.movable.add(s, c)
 		defer p.movable.remove(s)
@@ -32,13 +32,17 @@ func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) 
 	if state := s.Client.ConnectionState(); state.HandshakeComplete && kind == mux.Opaque {
 		c.Proof = p.Certs.ServerProof(state)
 	}
-	c.OnVain(func() time.Duration {
-		wait := p.core.Paces.Add(s.From, balance.Now(), 1)
+	c.OnVain(func(cost int) time.Duration {
+		wait := p.core.Paces.Add(s.From, balance.Now(), cost)
 		if wait > 0 {
 			p.muxPaced.Add(1)
 		}
 		return wait
 	})
+	if wait := p.core.Paces.Start(s.From, balance.Now()); wait > 0 {
+		p.muxPaced.Add(1)
+		s.Hold(wait)
+	}
 	p.muxes.Enter(c)
 	defer p.muxes.Leave(c)
 	if h2.EndReason(c.Run(s.Head)) == mesh.ReasonOverload {

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -134,7 +133,7 @@ func (d *Driver) Serve(s *request.Session) {
 	defer d.sessions.Leave(srv)
 	if wait := s.Paces.Start(s.From, balance.Now()); wait > 0 {
 		d.paced.Add(1)
-		srv.wait(wait)
+		s.Hold(wait)
 	}
 	err := srv.Run(srv, s.Head)
 	reason := EndReason(err)
@@ -165,20 +164,6 @@ func (d *Driver) Serve(s *request.Session) {
 // its pod: more than what DATA frames fill. It is looked at when a request begins, because
 // only heads of responses make it larger.
 const unreadFree = 128 << 10
-
-// waitLook is how often a client that waits is looked at.
-const waitLook = 250 * time.Millisecond
-
-// wait waits before the client is read, or until it is gone.
-func (srv *session) wait(d time.Duration) {
-	srv.s.Task.Pause() // the first read resumes it
-	for ; d > 0; d -= waitLook {
-		time.Sleep(min(d, waitLook))
-		if _, gone := srv.NC.PeerClosed(); gone {
-			return
-		}
-	}
-}
 
 // forget removes a stream; its later events are dropped.
 func (srv *session) forget(id uint32, b *h2conn.Batch) {

@@ -88,6 +88,7 @@ type Conn struct {
 	wake sync.Cond // the flusher waits for output
 
 	piece   int       // bytes that the engine is fed at once; only the reader uses it
+	slow    bool      // the peer had to wait after the last input; only the reader uses it
 	inside  bool      // the last input ended inside a message; only the reader uses it
 	excess  int       // bytes that came after this side's FIN; only the reader uses it
 	waiting []waiting // writers that wait for room, in their order
@@ -234,20 +235,25 @@ func (c *Conn) read(owner Owner, head []byte) error {
 
 // take feeds the engine with what was read. Where other pods want the processors it does so
 // in pieces that do not take long, because small frames cost much for their bytes: others
-// have their turns between the pieces.
+// have their turns between the pieces. Of a peer that had to wait it handles the next input in
+// pieces, too, with the waits between them, so that no input is a burst.
 func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 	least := pieceLeast
 	if c.Bulk {
 		least = pieceFirst
 	}
+	slow := false
 	for len(p) > 0 {
-		if !c.reader.Contended() {
+		if !c.reader.Contended() && !c.slow {
 			if err := c.feed(owner, p, b); err != nil {
 				return err
 			}
 			break
 		}
 		began, n := balance.Now(), min(len(p), c.piece)
+		if c.slow {
+			n = min(n, pieceFirst)
+		}
 		if err := c.feed(owner, p[:n], b); err != nil {
 			return err
 		}
@@ -258,9 +264,16 @@ func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 			c.piece = min(2*n, readSize)
 		}
 		if p = p[n:]; len(p) > 0 {
+			if c.slow && b.pause > 0 {
+				slow = true
+				if c.hold(b) {
+					return nil
+				}
+			}
 			c.reader.Resume()
 		}
 	}
+	c.slow = slow || b.pause > 0
 	c.hold(b)
 	return nil
 }
@@ -268,8 +281,9 @@ func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 // holdLook is how often a connection that waits is looked at.
 const holdLook = 250 * time.Millisecond
 
-// hold waits for the pause that the batch asks for, or until the connection is closed.
-func (c *Conn) hold(b *Batch) {
+// hold waits for the pause that the batch asks for, or until the connection is closed. gone says
+// that it is: what the peer has sent is of use to nobody.
+func (c *Conn) hold(b *Batch) (gone bool) {
 	left := b.pause
 	b.pause = 0
 	if left > 0 {
@@ -280,10 +294,11 @@ func (c *Conn) hold(b *Batch) {
 		time.Sleep(min(left, holdLook))
 		if left -= holdLook; left > 0 {
 			if _, gone := c.NC.PeerClosed(); gone {
-				return
+				return true
 			}
 		}
 	}
+	return false
 }
 
 func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {

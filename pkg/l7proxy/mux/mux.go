@@ -53,7 +53,7 @@ type Conn struct {
 	made      time.Time
 	accept    func(*Stream) // server: takes a new stream; it must not wait
 	goingAway func()        // client: called when the peer accepts no further stream
-	vain      func() time.Duration
+	vain      func(cost int) time.Duration
 
 	open h2conn.Streams[*Stream]
 	idle time.Time // time when the last stream ended
@@ -81,9 +81,11 @@ func NewServer(kind Kind, nc conn.Conn, reader *fairshare.Task, accept func(*Str
 	return c
 }
 
-// OnVain has f called for each stream that the peer has reset before this end wrote to it.
-// What the peer sends next is read after the time that f returns. Call it before Run.
-func (c *Conn) OnVain(f func() (wait time.Duration)) { c.vain = f }
+// OnVain has f called for each stream that the peer has reset before it took what was written to
+// it, or anything at all, and when the connection ends, for each that is open and has written more
+// than the peer took. cost says how many streams of HTTP/2 whose requests are given up it costs as
+// much as. What the peer sends next is read after the time that f returns. Call it before Run.
+func (c *Conn) OnVain(f func(cost int) (wait time.Duration)) { c.vain = f }
 
 func newConn(kind Kind, nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
 	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * windowMost}
@@ -113,6 +115,12 @@ const recordSize = 16 << 10
 func (c *Conn) Run(head []byte) error {
 	err := c.Conn.Run(c, head)
 	for _, s := range c.open.TakeAll() {
+		c.Lock()
+		short := s.short
+		c.Unlock()
+		if short && c.vain != nil {
+			c.vain(servedCost)
+		}
 		s.fail(conn.EOFIsTruncation(err))
 	}
 	return err
@@ -232,15 +240,22 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 	}
 }
 
+// servedCost is the cost of a stream in vain for which a server has worked: it was connected to,
+// or has written more than the peer took. That costs about 0.3 ms here, and the server as much.
+const servedCost = 40
+
 func (c *Conn) countVain(s *Stream, b *h2conn.Batch) {
 	if c.vain == nil {
 		return
 	}
 	c.Lock()
-	wrote := s.wrote
+	accepted, wrote, short := s.Port != 0 && !s.opens, s.wrote, s.short
 	c.Unlock()
-	if !wrote {
-		b.Pause(c.vain())
+	switch {
+	case short || accepted && !wrote:
+		b.Pause(c.vain(servedCost))
+	case !wrote:
+		b.Pause(c.vain(1))
 	}
 }
 
@@ -274,7 +289,7 @@ func (c *Conn) offer(s *Stream, p []byte, waits bool) (int, error) {
 	c.Lock()
 	c.begin(s)
 	n, err := c.Engine.WriteData(s.id, p, false)
-	s.wrote = true
+	s.wrote, s.short = s.wrote || n > 0, n < len(p)
 	if err == nil && n < len(p) {
 		c.AwaitRoom(s, &s.queued)
 		if waits {
@@ -299,6 +314,7 @@ func (c *Conn) goOn(s *Stream, b *h2conn.Batch) bool {
 		return true
 	}
 	n, err := c.Engine.WriteData(s.id, s.pending, false)
+	s.wrote, s.short = s.wrote || n > 0, n < len(s.pending)
 	b.Add(c.Conn)
 	if s.pending = s.pending[n:]; err != nil || len(s.pending) == 0 {
 		return true

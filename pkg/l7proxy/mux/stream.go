@@ -27,6 +27,7 @@ type Stream struct {
 	// pending is what a Write that waits has not written yet; the connection's lock guards it.
 	pending []byte
 	wrote   bool // bytes were written; the connection's lock guards it
+	short   bool // fewer than there were: the windows are closed; the connection's lock guards it
 	opens   bool // this end's head is to be sent with the first bytes; the connection's lock guards it
 	// Port is the port of an opaque connection's client, 0 for HTTP/1. The end that opens the
 	// stream has named it. It is not changed.
