@@ -38,7 +38,7 @@ const (
 
 const (
 	stopTimeout = 5 * time.Second
-	maxPause    = time.Second // between two translations, however long one takes
+	maxPause    = 50 * time.Millisecond // between two translations, however long one takes
 )
 
 // Options configure a Controller. With Manifests it reads a directory and keeps its
