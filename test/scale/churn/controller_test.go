@@ -169,6 +169,7 @@ func (p *plane) answer(what string) (string, error) {
 // agents do not have it after a minute.
 func (p *plane) settle() int {
 	changed := time.Now()
+	p.source.debouncer.Trigger() // if everything is published already, nothing else makes AsOf later
 	for deadline := changed.Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		s := p.Status()
 		if s.AsOf.After(changed) && s.Behind == 0 {
