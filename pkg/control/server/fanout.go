@@ -1,6 +1,7 @@
 package server
 
 import (
+	"iter"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,7 +15,8 @@ import (
 // looks for the streams then. So either finds the other.
 type fanout struct {
 	mu      sync.Mutex
-	all     map[*follower]struct{}
+	streams []*follower // by their numbers; nil: the number is free
+	free    []streamID
 	nodes   map[string]followers // by node
 	has     map[string]followers // by the name of a resource
 	asks    map[netip.Addr]followers
@@ -32,7 +34,7 @@ type move struct {
 
 func newFanout() *fanout {
 	return &fanout{
-		all: map[*follower]struct{}{}, nodes: map[string]followers{}, has: map[string]followers{}, asks: map[netip.Addr]followers{},
+		nodes: map[string]followers{}, has: map[string]followers{}, asks: map[netip.Addr]followers{},
 	}
 }
 
@@ -41,8 +43,14 @@ func (o *fanout) join(node string) *follower {
 	f := &follower{node: node, wake: make(chan struct{}, 1)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.all[f] = struct{}{}
-	enter(o.nodes, node, f)
+	if last := len(o.free) - 1; last >= 0 {
+		f.id, o.free = o.free[last], o.free[:last]
+		o.streams[f.id] = f
+	} else {
+		f.id = streamID(len(o.streams))
+		o.streams = append(o.streams, f)
+	}
+	enter(o.nodes, node, f.id)
 	return f
 }
 
@@ -51,16 +59,45 @@ func (o *fanout) join(node string) *follower {
 func (o *fanout) leave(f *follower, st *syncState) (last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.all, f)
-	remove(o.nodes, f.node, f)
+	o.apply(f, st.takeMoves()) // it may end after a request, before anything follows from that
+	o.streams[f.id] = nil
+	o.free = append(o.free, f.id)
+	remove(o.nodes, f.node, f.id)
 	for name := range st.sent {
-		remove(o.has, name, f)
+		remove(o.has, name, f.id)
 	}
 	for addr := range st.subs {
-		remove(o.asks, addr, f)
+		remove(o.asks, addr, f.id)
 	}
 	_, others := o.nodes[f.node]
 	return !others
+}
+
+// everyone yields all streams, in no particular order.
+func (o *fanout) everyone() iter.Seq[*follower] {
+	return func(yield func(*follower) bool) {
+		for _, f := range o.streams {
+			if f != nil && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// each yields these streams.
+func (o *fanout) each(of followers) iter.Seq[*follower] {
+	return func(yield func(*follower) bool) {
+		for _, id := range of.few {
+			if !yield(o.streams[id]) {
+				return
+			}
+		}
+		for id := range of.many {
+			if !yield(o.streams[id]) {
+				return
+			}
+		}
+	}
 }
 
 // moved takes in what a stream has now.
@@ -70,16 +107,21 @@ func (o *fanout) moved(f *follower, moves []move) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.apply(f, moves)
+}
+
+// apply does what moved does. The caller holds mu.
+func (o *fanout) apply(f *follower, moves []move) {
 	for i := range moves {
 		switch m := &moves[i]; {
 		case m.name != "" && m.on:
-			enter(o.has, m.name, f)
+			enter(o.has, m.name, f.id)
 		case m.name != "":
-			remove(o.has, m.name, f)
+			remove(o.has, m.name, f.id)
 		case m.on:
-			enter(o.asks, m.addr, f)
+			enter(o.asks, m.addr, f.id)
 		default:
-			remove(o.asks, m.addr, f)
+			remove(o.asks, m.addr, f.id)
 		}
 	}
 }
@@ -160,24 +202,17 @@ func (r *round) changed(t *touched) {
 
 // calm tells that a pod is ready or not: its own node at once.
 func (r *round) calm(c calm) {
-	tell := func(f *follower) {
+	for f := range r.each(r.has[c.name]) {
 		u := later
 		if f.node == c.node {
 			u = atOnce
 		}
 		r.tellOne(f, mention{name: c.name}, wideNothing, u)
 	}
-	to := r.has[c.name]
-	for _, f := range to.few {
-		tell(f)
-	}
-	for f := range to.many {
-		tell(f)
-	}
 }
 
 func (r *round) everybody(w wide) {
-	for f := range r.all {
+	for f := range r.everyone() {
 		r.tellOne(f, mention{}, w, atOnce)
 	}
 }
@@ -188,7 +223,7 @@ func (o *fanout) behind() (behind, waiting int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	for f := range o.all {
+	for f := range o.everyone() {
 		b, w := f.behind(now)
 		if b {
 			behind++

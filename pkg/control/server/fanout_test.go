@@ -268,8 +268,38 @@ func TestNoChangeIsLost(t *testing.T) {
 		}
 		c.Server.streams.leave(c.followers[i], st)
 	}
-	if o := c.Server.streams; len(o.all)+len(o.nodes)+len(o.has)+len(o.asks) > 0 {
-		t.Errorf("streams that have ended leave %d, %d, %d and %d entries", len(o.all), len(o.nodes), len(o.has), len(o.asks))
+	if o := c.Server.streams; len(o.streams)-len(o.free)+len(o.nodes)+len(o.has)+len(o.asks) > 0 {
+		t.Errorf("streams that have ended leave %d, %d, %d and %d entries", len(o.streams)-len(o.free), len(o.nodes), len(o.has), len(o.asks))
+	}
+}
+
+// TestEndAfterARequest: a stream that ends after a request, before it is served, leaves nothing
+// behind, and the next one with its number is not taken for it.
+func TestEndAfterARequest(t *testing.T) {
+	c := newTown(t, 5)
+	addr := netip.MustParseAddr("172.16.0.9")
+	ask := func(r *pb.SyncRequest) {
+		t.Helper()
+		if _, err := c.streams[3].handle(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(&pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{addr})})
+	c.drain(3)
+	if _, asked := c.Server.streams.asks[addr]; !asked {
+		t.Fatal("the subscription is not entered, want it to be")
+	}
+	ask(&pb.SyncRequest{Unsubscribe: codec.EncodeAddrs([]netip.Addr{addr})})
+	c.Server.streams.leave(c.followers[3], c.streams[3])
+	change := func(nodes ...netip.Addr) { c.Publish(c.keeper.Apply(Changes{Nodes: nodes, NodesSet: true})) }
+	change(addr) // nobody has the number now
+	other := c.Server.streams.join("another")
+	if other.id != c.followers[3].id {
+		t.Errorf("the next stream has number %d, want %d again", other.id, c.followers[3].id)
+	}
+	change()
+	if other.concerned() {
+		t.Error("the next stream is told what concerns the one before")
 	}
 }
 

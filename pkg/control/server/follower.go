@@ -8,6 +8,7 @@ import (
 
 // follower is a stream as seen by a fanout.
 type follower struct {
+	id   streamID
 	node string
 	wake chan struct{} // receives when the stream is to look at the newest snapshot
 	// busy: the agent has not answered everything that it should have answered by now. It is set

@@ -38,10 +38,7 @@ type round struct {
 
 // tell tells streams what has changed for them.
 func (r *round) tell(to followers, m mention, w wide, u urgency) {
-	for _, f := range to.few {
-		r.tellOne(f, m, w, u)
-	}
-	for f := range to.many {
+	for f := range r.each(to) {
 		r.tellOne(f, m, w, u)
 	}
 }

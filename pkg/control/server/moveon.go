@@ -8,7 +8,7 @@ func (s *Server) MoveOn(n int) int { return s.streams.moveOn(n) }
 func (o *fanout) moveOn(n int) (asked int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for f := range o.all { // in no particular order
+	for f := range o.everyone() { // in no particular order
 		if asked >= n {
 			return asked
 		}

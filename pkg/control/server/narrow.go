@@ -53,7 +53,7 @@ func (n *narrowing) look(name string) {
 		if _, has := n.sent[name]; has {
 			n.gone = append(n.gone, name)
 		}
-	case n.sent[name] != r.Version:
+	case n.sent[name] != versionOf(r.Version):
 		n.lacks = append(n.lacks, r)
 	}
 }

@@ -39,6 +39,20 @@ type resource struct {
 	addrs []netip.Addr
 }
 
+// version is that of a resource, as a stream keeps it: without a pointer, of which the garbage
+// collector would find hundreds for each stream.
+type version [16]byte
+
+// versionOf returns text, as long as those of newResource are, or a hash of a longer one.
+func versionOf(text string) (v version) {
+	if len(text) > len(v) {
+		sum := sha256.Sum256([]byte(text))
+		text = string(sum[:len(v)])
+	}
+	copy(v[:], text)
+	return v
+}
+
 // newResource encodes r. Its version is a hash of its content, unless it has one.
 func newResource(r *pb.Resource) *resource {
 	out := &resource{Name: r.Name, Version: r.Version, rank: rank(r)}

@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -22,9 +21,9 @@ var errTooManySubscriptions = errors.New("too many subscriptions")
 type syncState struct {
 	node    string
 	subs    map[netip.Addr]struct{}
-	sent    map[string]string // resources the agent has or was sent: name to version
-	nonce   uint64            // of the last Delta
-	pending bool              // the next Delta waits for the answer to the last one
+	sent    map[string]version // resources the agent has or was sent
+	nonce   uint64             // of the last Delta
+	pending bool               // the next Delta waits for the answer to the last one
 	late    lateness
 	synced  bool   // the agent has received the end of the answer to its first request
 	seen    uint64 // version of the Snapshot of which the agent has everything
@@ -45,11 +44,11 @@ type kinds struct{ routes, ranges, authz, egress bool }
 func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
 	said := first.GetAgent().GetKinds()
 	s := &syncState{
-		node: node, subs: map[netip.Addr]struct{}{}, sent: maps.Clone(first.GetVersions()),
+		node: node, subs: map[netip.Addr]struct{}{}, sent: make(map[string]version, len(first.GetVersions())),
 		kinds: kinds{routes: slices.Contains(said, control.KindRoute), ranges: slices.Contains(said, control.KindRanges), authz: slices.Contains(said, control.KindAuthz), egress: slices.Contains(said, control.KindEgress)},
 	}
-	if s.sent == nil {
-		s.sent = map[string]string{}
+	for name, text := range first.GetVersions() {
+		s.sent[name] = versionOf(text)
 	}
 	s.late.can = first.GetAgent().GetLateAnswers()
 	_, err := s.handle(first)
@@ -118,7 +117,7 @@ func (s *syncState) next(snap *Snapshot) *delta {
 		r := resources[n]
 		size += len(r.wire)
 		s.move(r.Name, true)
-		s.sent[r.Name] = r.Version
+		s.sent[r.Name] = versionOf(r.Version)
 		n++
 	}
 	if d.resources = resources[:n]; n == len(resources) {
@@ -182,11 +181,11 @@ func (s *syncState) diff(snap *Snapshot) (resources []*resource, removed []strin
 		}
 		wanted[r.Name] = true
 		switch sent, has := s.sent[r.Name]; {
-		case !has || sent != r.Version:
+		case !has || sent != versionOf(r.Version):
 			resources = append(resources, r.whole())
-		case first: // the agent has named it: from now on it shares the strings of the Snapshot
+		case first: // the agent has named it: from now on it shares the name of the Snapshot
 			delete(s.sent, r.Name)
-			s.sent[r.Name] = r.Version
+			s.sent[r.Name] = versionOf(r.Version)
 		}
 	})
 	slices.SortFunc(resources, inOrder)
