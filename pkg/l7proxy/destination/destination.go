@@ -52,6 +52,7 @@ type Options struct {
 type Directory struct {
 	admission
 	authorizers authorizers
+	shared      sharing
 }
 
 // admission decides which clients may connect to pods of this node, and which of these
@@ -99,6 +100,7 @@ func New(o Options) *Directory {
 
 // Forget drops data that was not used for a while. Call it at regular intervals.
 func (d *Directory) Forget() {
+	d.shared.forget()
 	d.routings.forget()
 	d.egresses.forget()
 	d.authorizers.forget()

@@ -102,13 +102,19 @@ func lookAgain(t *Outbound, aside func(wait func())) *knowledge {
 	if was.version == v.Version() {
 		return was
 	}
+	key := sharedKey{was.local.UID, t.dst}
+	if k := d.shared.get(v.Version(), key); k != nil {
+		t.known.Store(k)
+		return k
+	}
 	if !v.Answered(addr) {
 		aside(func() { d.Resolve(context.Background(), addr) })
 		v = d.State.View()
 	}
 	now := *was
 	now.version = v.Version()
-	if w, ok := v.WorkloadByUID(was.local.UID); ok {
+	w, local := v.WorkloadByUID(was.local.UID)
+	if local {
 		now.local = w // the client's settings may have changed
 	}
 	if v.Answered(addr) || was.version == 0 {
@@ -125,6 +131,9 @@ func lookAgain(t *Outbound, aside func(wait func())) *knowledge {
 	}
 	now.outside(d, v, t.dst)
 	t.known.Store(&now)
+	if local && v.Answered(addr) {
+		d.shared.put(key, &now)
+	}
 	return &now
 }
 
