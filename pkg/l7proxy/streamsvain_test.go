@@ -94,20 +94,24 @@ func TestUnreadConnectionsArePaced(t *testing.T) {
 	server := serveConns(t, endless("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n", &written))
 	from := quota.ClientSource(netip.MustParseAddr("10.0.0.1"), mesh.Identity{Namespace: "a"})
 	const conns, streams = 8, 60
-	var clients []*mux.Conn
-	for range conns {
-		client := servedMux(t, e, server, from)
-		for range streams {
-			openStream(t, client, get)
-		}
-		clients = append(clients, client)
-	}
-	untilStalled(t, &written)
-	for _, client := range clients {
-		client.NC.Close()
-	}
+	paced := func() bool { return e.proxy.core.Paces.Start(from, balance.Now()) > 0 }
 	proxytest.Eventually(t, "a further connection is to wait", func() bool {
-		return e.proxy.core.Paces.Start(from, balance.Now()) > 0
+		var clients []*mux.Conn
+		for range conns {
+			client := servedMux(t, e, server, from)
+			for range streams {
+				openStream(t, client, get)
+			}
+			clients = append(clients, client)
+		}
+		untilStalled(t, &written)
+		for _, client := range clients {
+			client.NC.Close()
+		}
+		for deadline := time.Now().Add(time.Second); !paced() && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		return paced()
 	})
 	client := servedMux(t, e, server, from)
 	if _, err := io.ReadFull(openStream(t, client, get), make([]byte, 1)); err != nil {
