@@ -16,6 +16,10 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
+// endedWait is about the most that the next shared connection of a source waits because streams of the ones
+// before have ended with these: as when its agent is killed, and pods were reading.
+const endedWait = time.Second
+
 // serveMux serves a shared connection of another agent to its end. Each of its streams is
 // a session, which serve carries.
 func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) {
@@ -32,7 +36,11 @@ func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) 
 	if state := s.Client.ConnectionState(); state.HandshakeComplete && kind == mux.Opaque {
 		c.Proof = p.Certs.ServerProof(state)
 	}
-	c.OnVain(func(cost int) time.Duration {
+	c.OnVain(func(cost int, ended bool) time.Duration {
+		if ended {
+			p.core.Paces.AddUpTo(s.From, balance.Now(), cost, endedWait)
+			return 0
+		}
 		wait := p.core.Paces.Add(s.From, balance.Now(), cost)
 		if wait > 0 {
 			p.muxPaced.Add(1)

@@ -113,6 +113,11 @@ func TestUnreadConnectionsArePaced(t *testing.T) {
 		}
 		return paced()
 	})
+	// A peer that was killed while its pods were reading looks the same, and comes back soon.
+	time.Sleep(200 * time.Millisecond) // the others end, too
+	if wait, most := e.proxy.core.Paces.Start(from, balance.Now()), endedWait+100*time.Millisecond; wait > most {
+		t.Errorf("a further connection waits %v, want at most %v", wait, most)
+	}
 	client := servedMux(t, e, server, from)
 	if _, err := io.ReadFull(openStream(t, client, get), make([]byte, 1)); err != nil {
 		t.Errorf("the next connection: %v", err)

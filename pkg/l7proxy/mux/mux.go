@@ -53,7 +53,7 @@ type Conn struct {
 	made      time.Time
 	accept    func(*Stream) // server: takes a new stream; it must not wait
 	goingAway func()        // client: called when the peer accepts no further stream
-	vain      func(cost int) time.Duration
+	vain      func(cost int, ended bool) time.Duration
 
 	open h2conn.Streams[*Stream]
 	idle time.Time // time when the last stream ended
@@ -82,10 +82,10 @@ func NewServer(kind Kind, nc conn.Conn, reader *fairshare.Task, accept func(*Str
 }
 
 // OnVain has f called for each stream that the peer has reset before it took what was written to
-// it, or anything at all, and when the connection ends, for each that is open and has written more
-// than the peer took. cost says how many streams of HTTP/2 whose requests are given up it costs as
-// much as. What the peer sends next is read after the time that f returns. Call it before Run.
-func (c *Conn) OnVain(f func(cost int) (wait time.Duration)) { c.vain = f }
+// it, or anything at all. When the connection has ended, f is called for each that was open and had
+// written more than the peer took. cost says how many streams of HTTP/2 whose requests are given up it
+// costs as much as. What the peer sends next is read after the time that f returns. Call it before Run.
+func (c *Conn) OnVain(f func(cost int, ended bool) (wait time.Duration)) { c.vain = f }
 
 func newConn(kind Kind, nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
 	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * windowMost}
@@ -119,7 +119,7 @@ func (c *Conn) Run(head []byte) error {
 		short := s.short
 		c.Unlock()
 		if short && c.vain != nil {
-			c.vain(servedCost)
+			c.vain(servedCost, true)
 		}
 		s.fail(conn.EOFIsTruncation(err))
 	}
@@ -253,9 +253,9 @@ func (c *Conn) countVain(s *Stream, b *h2conn.Batch) {
 	c.Unlock()
 	switch {
 	case short || accepted && !wrote:
-		b.Pause(c.vain(servedCost))
+		b.Pause(c.vain(servedCost, false))
 	case !wrote:
-		b.Pause(c.vain(1))
+		b.Pause(c.vain(1, false))
 	}
 }
 

@@ -80,6 +80,16 @@ func (p *Paces) Add(source Source, now time.Duration, n int) (wait time.Duration
 	return p.of(source, now).Add(now, n)
 }
 
+// AddUpTo counts n of the source, while a new session would wait for less than most. It is for what
+// has no wait of its own, as the end of a connection: an honest client may end, too.
+func (p *Paces) AddUpTo(source Source, now time.Duration, n int, most time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one := p.of(source, now); one.Wait(now) < most {
+		one.Add(now, n)
+	}
+}
+
 // Start is how long a new session of the source has to wait at now. If it has to, it counts
 // as startCost, so that the sessions that wait do not start at the same time.
 func (p *Paces) Start(source Source, now time.Duration) (wait time.Duration) {

@@ -36,6 +36,27 @@ func TestPacesAreBySource(t *testing.T) {
 	}
 }
 
+// TestPacesUpTo: what has no wait of its own makes a session wait for so long at most, and adds nothing
+// to a longer wait.
+func TestPacesUpTo(t *testing.T) {
+	var p Paces
+	source, now := PodSource("1"), time.Hour
+	const most, n = time.Second, 40
+	for range 10 * VainRate / n {
+		p.AddUpTo(source, now, n, most)
+	}
+	once := n * time.Second / VainRate
+	if wait := p.Start(source, now); wait < most || wait > most+once+startCost*time.Second/VainRate {
+		t.Errorf("a session waits %v, want %v and one more at most", wait, most)
+	}
+	p.Add(source, now, 2*VainRate)
+	before := p.Start(source, now)
+	p.AddUpTo(source, now, n, most)
+	if wait, want := p.Start(source, now), before+startCost*time.Second/VainRate; wait != want {
+		t.Errorf("a session waits %v, want %v", wait, want)
+	}
+}
+
 // TestPacesAreBounded: sources that did nothing lately are forgotten, and those over the
 // bound share a Pace.
 func TestPacesAreBounded(t *testing.T) {
