@@ -16,8 +16,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// endedWait is about the most that the next shared connection of a source waits because streams of the ones
-// before have ended with these: as when its agent is killed, and pods were reading.
+// endedWait is about the most that the next shared connection of a source waits because streams of
+// those before have ended with them, as when its agent is killed while pods are reading.
 const endedWait = time.Second
 
 // serveMux serves a shared connection of another agent to its end. Each of its streams is

@@ -278,27 +278,16 @@ func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 	return nil
 }
 
-// holdLook is how often a connection that waits is looked at.
-const holdLook = 250 * time.Millisecond
-
-// hold waits for the pause that the batch asks for, or until the connection is closed. gone says
-// that it is: what the peer has sent is of use to nobody.
+// hold waits for the pause that the batch asks for, or until the connection is closed, which gone says.
 func (c *Conn) hold(b *Batch) (gone bool) {
 	left := b.pause
 	b.pause = 0
-	if left > 0 {
-		c.reader.Pause()
-		defer c.reader.Resume()
+	if left <= 0 {
+		return false
 	}
-	for left > 0 {
-		time.Sleep(min(left, holdLook))
-		if left -= holdLook; left > 0 {
-			if _, gone := c.NC.PeerClosed(); gone {
-				return true
-			}
-		}
-	}
-	return false
+	c.reader.Pause()
+	defer c.reader.Resume()
+	return conn.Hold(c.NC, left)
 }
 
 func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {

@@ -82,9 +82,10 @@ func NewServer(kind Kind, nc conn.Conn, reader *fairshare.Task, accept func(*Str
 }
 
 // OnVain has f called for each stream that the peer has reset before it took what was written to
-// it, or anything at all. When the connection has ended, f is called for each that was open and had
-// written more than the peer took. cost says how many streams of HTTP/2 whose requests are given up it
-// costs as much as. What the peer sends next is read after the time that f returns. Call it before Run.
+// it, or anything at all. When the connection has ended, f is called for each that was open and
+// had written more than the peer took. cost says how many streams of HTTP/2 whose requests are
+// given up it costs as much as. What the peer sends next is read after the time that f returns.
+// Call it before Run.
 func (c *Conn) OnVain(f func(cost int, ended bool) (wait time.Duration)) { c.vain = f }
 
 func newConn(kind Kind, nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {

@@ -1,17 +1,13 @@
 package request
 
-import "time"
+import (
+	"time"
 
-// holdLook is how often a client that waits is looked at.
-const holdLook = 250 * time.Millisecond
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+)
 
 // Hold waits before the client is read, or until it is gone.
 func (s *Session) Hold(d time.Duration) {
 	s.Task.Pause() // the first read resumes it
-	for ; d > 0; d -= holdLook {
-		time.Sleep(min(d, holdLook))
-		if _, gone := s.Client.PeerClosed(); gone {
-			return
-		}
-	}
+	conn.Hold(s.Client, d)
 }
