@@ -13,6 +13,11 @@
 #define TCP_LAST_ACK 9
 #define ECONNRESET 104
 #define SOCK_DONE 1 /* bit of skc_flags: the peer's FIN was received */
+#define SOL_SOCKET 1
+#define SO_SNDBUF 7
+#define SOCK_SNDBUF_LOCK 1	  /* bit of sk_userlocks: the program has set SO_SNDBUF */
+#define SMALL_SEGMENT 7500	  /* pkg/redirect/segment.go */
+#define CROWDED_SNDBUF (64 << 10) /* the kernel doubles it */
 
 static __always_inline int agents_own(struct bpf_sock *sk)
 {
@@ -94,6 +99,19 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	event_end(e);
 }
 
+/* The agent asks for small segments where the pod has many connections (pkg/redirect/segment.go).
+ * There a program's socket takes a few of them, and not what the kernel finds best for bulk. */
+static __always_inline void bound_sndbuf(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	if (ctx->mss_cache > SMALL_SEGMENT)
+		return;
+	struct sock *kernel_sk = (void *)bpf_skc_to_tcp_sock(sk);
+	if (!kernel_sk || BPF_CORE_READ_BITFIELD_PROBED(kernel_sk, sk_userlocks) & SOCK_SNDBUF_LOCK)
+		return;
+	int size = CROWDED_SNDBUF;
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 /* If this is the agent's connection to an application, the application will see the
  * client that the connection stands for. The pod may have left the mesh meanwhile: its
  * open connections are served to their end. */
@@ -120,6 +138,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ctx, struct bpf_so
 	info->server = SERVER;
 	info->captured = CAPTURED;
 	bpf_map_delete_elem(&peer_names, &key);
+	bound_sndbuf(ctx, sk);
 }
 
 static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock *sk)

@@ -21,6 +21,7 @@ struct dst_entry;
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
+	__u8 sk_userlocks : 4;
 	struct dst_entry *sk_dst_cache;
 } __attribute__((preserve_access_index));
 

@@ -9,18 +9,24 @@ import "golang.org/x/sys/unix"
 // mesh. Hundreds of clients that do not read would make a program fill gigabytes, and the kernel
 // copies and sends all the while.
 //
-// Smaller segments cost bulk transfers a quarter more on loopback, because the program waits
-// more often. So only a pod with many connections has them, beyond the first ones.
+// So where a pod has many connections, those beyond the first ones have smaller segments, the
+// agent's sockets take less of them, and programs' sockets do, too: bound_sndbuf in
+// bpf/sockops.c, which tells these connections by their segments. That costs bulk transfers up to
+// half of the rate of a connection on loopback, because both sides wait more often.
 const (
-	// largeSegments is how many connections of the agent to a pod's programs have the
-	// kernel's segments.
+	// largeSegments is how many connections of the agent to a pod's programs are as the kernel
+	// has them.
 	largeSegments = 64
-	// smallSegment is the largest segment of others in bytes (TCP_MAXSEG). It occupies 8 KiB, and
-	// the socket takes 0.5 MB.
+	// smallSegment is the largest segment of others in bytes (TCP_MAXSEG). It occupies 8 KiB.
+	// Less than some four segments in a program's socket would wait for delayed ACKs.
 	smallSegment = 7500
+	// smallReceive is the receive buffer of others in bytes (SO_RCVBUF, which the kernel doubles).
+	smallReceive = 64 << 10
 )
 
-// setSmallSegments sets the largest segment of a socket that is not connected yet.
+// setSmallSegments sets the largest segment of a socket that is not connected yet, and its
+// receive buffer.
 func setSmallSegments(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, smallSegment) // at worst more waits
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, smallReceive)
 }

@@ -44,9 +44,9 @@ var open = []shortcoming{
 	{
 		attacks: "conns/slow-readers-inside",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 0.7–1.8 to 12–15 ms (near) and 13–20 ms (far); 4–38 ms from run to run",
-		cause: "500 responses of 50 MB go at full speed until their receivers' buffers are full, through two agents. The sockets of the servers take 0.5 MB each beyond the first 64 (pkg/redirect/segment.go). The agents' own sockets take 128 KiB (pkg/rawio/unsent.go). The servers used a processor for two seconds to fill theirs, half of it since those are smaller, and the kernel sends for up to 7 ms without a pause. " +
-			"In 4 s of it the server had 1.35 s, node-2 1.2 s and node-1 0.9 s of two processors, and threads of the agents, preempted by each other and by the server's, waited for more than 2 ms 152 times.",
+		figure:  "p99 from 0.6–1.8 to 2–4 ms (near) and 3.5–7.5 ms (far), once in seven runs 12 and 20 ms; 5–12 and 9–16 ms before programs' sockets took less",
+		cause: "500 responses of 50 MB go at full speed until their receivers' buffers are full, through two agents. The sockets of the servers and of their agent take 0.25 MB each beyond the first 64 (pkg/redirect/segment.go), about what they take without the mesh, and 4 MB each of the first 64. " +
+			"The agents' own sockets take 128 KiB (pkg/rawio/unsent.go).",
 	},
 	{
 		attacks: "conns/greedy",
