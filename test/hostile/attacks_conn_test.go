@@ -69,10 +69,14 @@ func (a *assault) stalled() {
 func (a *assault) atOnce() {
 	var wg sync.WaitGroup
 	began := time.Now()
+	dialer := net.Dialer{Timeout: time.Minute}
+	if a.Cert != nil {
+		dialer.Control = passBy
+	}
 	for range a.Conns {
 		wg.Go(func() {
 			err := func() error {
-				c, err := net.DialTimeout("tcp", a.To, time.Minute)
+				c, err := dialer.Dial("tcp", a.To)
 				if err != nil {
 					return err
 				}

@@ -67,6 +67,7 @@ var attacks = []attack{
 	{name: "http2/reset", what: "streams that are opened and reset", do: "reset", from: "outsider", to: web, conns: 4, short: 4, bare: true},
 	{name: "http2/not-found", what: "requests for what is not there, all at once", do: "notFound", from: "outsider", to: web, conns: 4, bare: true},
 
+	{name: "peer/storm", what: "with a valid certificate: 5,000 connections at once, with a handshake each", do: "atOnce", from: "insider", cert: "peer", alpn: mtls.ALPNTCP, to: echo, conns: 5000, lasts: 20 * time.Second, answered: true},
 	{name: "peer/settings", what: "with a valid certificate: SETTINGS as above", do: "settings", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
 	{name: "peer/data-1", what: "with a valid certificate: DATA of 1 byte", do: "data1", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
 	{name: "peer/window-1", what: "with a valid certificate: windows of 1 byte", do: "window1", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
