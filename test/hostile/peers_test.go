@@ -116,7 +116,7 @@ func cell(a attack, m, bare *measured) string {
 		calm, under = max(calm, m.calm[way].P99), max(under, m.under[way].P99)
 		rate, failed = min(rate, m.under[way].Rate), failed+m.under[way].Failed+m.fresh[way].Failed
 	}
-	parts := []string{arrow(calm.Seconds(), under.Seconds())}
+	parts := []string{arrow(calm, under)}
 	if rate < 190 { // of 200
 		parts = append(parts, fmt.Sprintf("%.0f/s", rate))
 	}
