@@ -131,7 +131,9 @@ func (h *h2target) Pick(a *endpoints.Attempt, q destination.Query) error {
 				others = slices.DeleteFunc(slices.Clone(h.backends), func(a netip.AddrPort) bool { return a == addr })
 			}
 			ticket, _ := h.balancer.Pick(balance.Now(), others...)
-			a.SetEndpoint(upstream.Endpoint{Key: upstream.Key{Addr: addr}, Peer: tap.Peer{Addr: addr}, Mode: upstream.MTLS, Client: &h.client})
+			a.Reset()
+			a.Endpoint = upstream.Endpoint{Key: upstream.Key{Addr: addr}, Peer: tap.Peer{Addr: addr}, Mode: upstream.MTLS, Client: &h.client}
+			a.Expect()
 			h.set.Balanced(a, h.balancer, ticket, len(others) > 0)
 			return nil
 		}

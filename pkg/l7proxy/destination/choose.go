@@ -14,15 +14,12 @@ import (
 // is decided here, it returns the error of the policy. q.Asked is only remembered: a
 // policy that looks at requests is not decided here. Without it, the connection is not read
 // as requests.
-func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint, q *Query) error {
-	w := ep.Workload
-	to := upstream.Endpoint{
-		Key:    upstream.Key{Source: local.UID, Addr: ep.Addr},
-		Peer:   tap.Peer{Addr: ep.Addr, Workload: w},
-		Client: local,
-		Mode:   d.mode(local, ep),
-	}
-	var err error
+func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep *mesh.Endpoint, q *Query) (err error) {
+	a.Reset()
+	w, to := ep.Workload, &a.Endpoint
+	to.Key.Source, to.Key.Addr = local.UID, ep.Addr
+	to.Peer.Addr, to.Peer.Workload = ep.Addr, w
+	to.Client, to.Mode = local, d.mode(local, ep)
 	switch to.Mode {
 	case upstream.MTLS:
 		to.Fallback = mayFallBack(local, w)
@@ -32,14 +29,12 @@ func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.E
 			to.Peer.Identity = w.Identity
 		}
 	}
-	judged := a.Judged
-	a.SetEndpoint(to)
-	a.Judged = judged
+	a.Expect()
 	return err
 }
 
 // mode returns how local reaches ep.
-func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
+func (d *Directory) mode(local *mesh.Workload, ep *mesh.Endpoint) upstream.Mode {
 	w := ep.Workload
 	switch {
 	case w == nil || !w.Meshed || mesh.InRanges(w.Settings.SkipInboundPorts, ep.Addr.Port()):
@@ -66,7 +61,7 @@ func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
 }
 
 // admit decides whether local may connect to ep, which is on this node.
-func (d *Directory) admit(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint, q *Query) error {
+func (d *Directory) admit(a *endpoints.Attempt, local *mesh.Workload, ep *mesh.Endpoint, q *Query) error {
 	addr := PodAddress(local, ep.Addr.Addr(), netip.Addr{})
 	verdict := policy.Decide(policy.Input{
 		Client: local.Identity, ClientAddr: addr, Server: ep.Workload, Port: ep.Addr.Port(),

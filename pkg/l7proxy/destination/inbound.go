@@ -91,6 +91,7 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
 	}
+	a.Reset()
 	if err := t.directory.authorize(a, local, t.addr.Port(), q.Client, t.fromNode, q.Asked, &q); err != nil {
 		return err
 	}
@@ -99,13 +100,10 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 			return err
 		}
 	}
-	peer := tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
-	judged, rules := a.Judged, a.Rules
-	a.SetEndpoint(upstream.Endpoint{
-		Key:  upstream.Key{Session: q.Session, Addr: t.addr},
-		Peer: peer,
-		Mode: upstream.SameNode,
-	})
-	a.Judged, a.Rules = judged, rules
+	to := &a.Endpoint
+	to.Key.Session, to.Key.Addr = q.Session, t.addr
+	to.Peer = tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
+	to.Mode = upstream.SameNode
+	a.Expect()
 	return nil
 }

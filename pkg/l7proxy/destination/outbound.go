@@ -11,7 +11,6 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
-	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -189,7 +188,7 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 		if k.unanswered && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
 			return mesh.Fail(mesh.ReasonTimeout, errUnanswered)
 		}
-		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true}, &q)
+		return d.choose(a, k.local, &mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true}, &q)
 	}
 	if to.Port == nil {
 		return mesh.Fail(mesh.ReasonNoEndpoints, errors.New("the service "+to.Service.Namespace+"/"+to.Service.Name+" has no such port"))
@@ -201,11 +200,14 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !ok {
 		return mesh.Fail(mesh.ReasonNoEndpoints, nil)
 	}
-	err := d.admitOutside(k.local, to, ticket.Endpoint.Endpoint, judged)
+	ep := &ticket.Endpoint.Endpoint
+	err := d.admitOutside(k.local, to, ep, judged)
 	if err == nil {
-		err = d.choose(a, k.local, ticket.Endpoint.Endpoint, &q)
+		err = d.choose(a, k.local, ep, &q)
 	} else {
-		a.SetEndpoint(upstream.Endpoint{Peer: tap.Peer{Addr: ticket.Endpoint.Addr}, Client: k.local})
+		a.Reset()
+		a.Endpoint.Peer.Addr, a.Client = ep.Addr, k.local
+		a.Expect()
 	}
 	d.Endpoints.Balanced(a, to.Balancer, ticket, to.Balancer.Len() > len(q.Exclude)+1)
 	if err != nil {

@@ -70,7 +70,7 @@ func isAPIServer(svc *mesh.Service) bool {
 
 // admitOutside decides about an endpoint of a Service that is outside the mesh. judged is
 // the Egress by which the request or connection was judged before; nil: it was not.
-func (d *admission) admitOutside(local *mesh.Workload, to *Backend, ep mesh.Endpoint, judged *Egress) error {
+func (d *admission) admitOutside(local *mesh.Workload, to *Backend, ep *mesh.Endpoint, judged *Egress) error {
 	if ep.Workload != nil || to.ruled || isAPIServer(to.Service) {
 		return nil
 	}

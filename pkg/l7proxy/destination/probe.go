@@ -30,7 +30,7 @@ func (d *Directory) Probe(ctx context.Context, pool *upstream.Pool, from *mesh.W
 		return nil
 	}
 	var a endpoints.Attempt
-	if d.choose(&a, from, ep, &Query{}) != nil {
+	if d.choose(&a, from, &ep, &Query{}) != nil {
 		return nil // the policy refuses the requests, whether the endpoint can be reached or not
 	}
 	a.HasOthers = true

@@ -58,7 +58,7 @@ func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort, requests b
 	switch {
 	case ep.Addr.Addr().Is4() != dst.Addr().Is4():
 		return Settled{}, errFamily
-	case d.mode(k.local, ep) != upstream.SameNode:
+	case d.mode(k.local, &ep) != upstream.SameNode:
 		return Settled{}, errNotHere
 	case w.Authorized || w.Limited || ruled(w):
 		return Settled{}, errAccounted

@@ -34,10 +34,13 @@ type Attempt struct {
 	heard    time.Duration // when outcome was set; by monotime.Now
 }
 
-// SetEndpoint sets the attempt to an endpoint that no balancer chose.
-func (a *Attempt) SetEndpoint(ep upstream.Endpoint) {
-	*a = Attempt{Endpoint: ep, Found: ep.Expected()}
-}
+// Reset begins another attempt in the place of a. The caller sets the endpoint where it is, and
+// then calls Expect: an Attempt is large, and copies of it would lie on the stack of each
+// goroutine that makes one.
+func (a *Attempt) Reset() { *a = Attempt{} }
+
+// Expect sets what is found to what is expected of the endpoint, which no balancer chose.
+func (a *Attempt) Expect() { a.Found.TLS, a.Found.Peer = a.Mode.TLS(), a.Endpoint.Peer }
 
 // Balanced records the balancer that has chosen the endpoint, and its ticket: the balancer
 // is told the outcome. others is set if it has other endpoints to try.

@@ -305,6 +305,6 @@ func (d *session) begin(kind http1.Kind, at time.Duration) {
 	} else {
 		line.Untold = true
 	}
-	d.x.BeginAt(d.s, d.exchanges, line, at)
+	d.x.BeginAt(d.s, d.exchanges, &line, at)
 	d.x.Head1(&d.req)
 }

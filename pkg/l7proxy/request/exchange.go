@@ -57,25 +57,23 @@ type Line struct {
 
 // Begin starts an exchange: stream is unique within the session.
 func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
-	x.BeginAt(s, stream, line, monotime.Now())
+	x.BeginAt(s, stream, &line, monotime.Now())
 }
 
-// BeginAt is Begin for a request that came at a time in the past, by monotime.Now.
-func (x *Exchange) BeginAt(s *Session, stream uint64, line Line, at time.Duration) {
+// BeginAt is Begin for a request that came at a time in the past, by monotime.Now. line is not
+// kept.
+func (x *Exchange) BeginAt(s *Session, stream uint64, line *Line, at time.Duration) {
 	x.session, x.began, x.at, x.shown, x.said = s, monotime.Time(at), at, false, mesh.ReasonNone
 	x.phase, x.since, x.next = queued, 0, 0
-	x.event = tap.Event{
-		Direction: s.Direction,
-		Base:      s.ID, Stream: stream,
-		Source:      s.source(),
-		Destination: s.Target.Peer(),
-		Service:     s.Target.Service(),
-		TLS:         s.TLS,
-		Protocol:    line.Protocol, GRPC: line.GRPC,
-		Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
-		SNI: s.SNI, Outside: line.Outside, Process: s.Process,
-		Trace: line.Trace, Head: line.Head, Untold: line.Untold,
-	}
+	// The event is made where it is: a literal would lie on the stack of each connection's goroutine.
+	e := &x.event
+	*e = tap.Event{}
+	e.Direction, e.Base, e.Stream = s.Direction, s.ID, stream
+	e.Source, e.Destination, e.Service = s.source(), s.Target.Peer(), s.Target.Service()
+	e.TLS, e.SNI, e.Process = s.TLS, s.SNI, s.Process
+	e.Protocol, e.GRPC, e.Untold = line.Protocol, line.GRPC, line.Untold
+	e.Method, e.Scheme, e.Authority, e.Path, e.Outside = line.Method, line.Scheme, line.Authority, line.Path, line.Outside
+	e.Trace, e.Head = line.Trace, line.Head
 }
 
 // Routed records the rule that the request matched.
