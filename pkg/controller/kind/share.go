@@ -3,6 +3,7 @@ package kind
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,7 +89,10 @@ func sharePod(s *sharing, o, old *translate.Pod) {
 	o.Status.Phase = corev1.PodPhase(s.text(string(o.Status.Phase)))
 	o.Status.Conditions = sharedConditions(o.Status.Conditions)
 	if old != nil {
+		o.Name, o.UID, o.Status.PodIP = like(o.Name, old.Name), old.UID, like(o.Status.PodIP, old.Status.PodIP)
 		shareTemplate(o, old)
+	} else {
+		pack(&o.Name, (*string)(&o.UID), &o.Status.PodIP)
 	}
 	ref := metav1.GetControllerOfNoCopy(o)
 	if ref == nil {
@@ -99,6 +103,32 @@ func sharePod(s *sharing, o, old *translate.Pod) {
 		shareTemplate(o, sibling)
 	} else {
 		s.pods.put(of, o)
+	}
+}
+
+// like returns old, which is kept anyhow, if it is equal to s.
+func like(s, old string) string {
+	if s == old {
+		return old
+	}
+	return s
+}
+
+// pack gives strings that only one object has one array.
+func pack(all ...*string) {
+	n := 0
+	for _, s := range all {
+		n += len(*s)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	for _, s := range all {
+		b.WriteString(*s)
+	}
+	whole := b.String()
+	for _, s := range all {
+		n := len(*s)
+		*s, whole = whole[:n], whole[n:]
 	}
 }
 
@@ -137,14 +167,28 @@ func sharedConditions(all []corev1.PodCondition) []corev1.PodCondition {
 	return all
 }
 
-// shareSlice makes o share strings with other slices. o is stripped.
-func shareSlice(s *sharing, o, _ *discoveryv1.EndpointSlice) {
+// shareSlice makes o share with old, the same slice before, and strings with other slices. o is
+// stripped. old may be nil.
+func shareSlice(s *sharing, o, old *discoveryv1.EndpointSlice) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if old != nil {
+		o.Name, o.UID = like(o.Name, old.Name), old.UID
+		if maps.Equal(o.Labels, old.Labels) {
+			o.Labels = old.Labels
+		}
+		if slices.EqualFunc(o.Ports, old.Ports, samePort) {
+			o.Ports = old.Ports
+		}
+	}
 	o.Namespace = s.text(o.Namespace)
 	o.AddressType = discoveryv1.AddressType(s.text(string(o.AddressType)))
+	own := make([]*string, 0, 16)
 	for i := range o.Endpoints {
 		e := &o.Endpoints[i]
+		for j := range e.Addresses {
+			own = append(own, &e.Addresses[j])
+		}
 		c := &e.Conditions
 		c.Ready, c.Serving, c.Terminating = sharedBool(c.Ready), sharedBool(c.Serving), sharedBool(c.Terminating)
 		if e.NodeName != nil {
@@ -152,8 +196,10 @@ func shareSlice(s *sharing, o, _ *discoveryv1.EndpointSlice) {
 		}
 		if ref := e.TargetRef; ref != nil {
 			ref.Kind, ref.Namespace = s.text(ref.Kind), s.text(ref.Namespace)
+			own = append(own, &ref.Name)
 		}
 	}
+	pack(own...)
 }
 
 var yes, no = true, false

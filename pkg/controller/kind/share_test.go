@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -168,5 +169,49 @@ func TestRecentIsBounded(t *testing.T) {
 		if n := len(r.now) + len(r.before); n > 21 {
 			t.Fatalf("%d values", n)
 		}
+	}
+}
+
+// TestStrippedOnce: what a list was stripped to is stored as it is, and what an object has been
+// before is shared with it.
+func TestStrippedOnce(t *testing.T) {
+	s := storeOf[*translate.Pod](t)
+	of, err := s.Strip(arrive(t, replica(3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.Strip(of); err != nil || again != of {
+		t.Errorf("stripped again it is another object: %v", err)
+	}
+	if m, is := of.(metav1.ObjectMetaAccessor); !is || m.GetObjectMeta().GetName() != replica(3).Name {
+		t.Errorf("a Reflector finds no name in a %T", of)
+	}
+	if err := s.Replace([]any{of}, ""); err != nil {
+		t.Fatal(err)
+	}
+	uid := replica(3).UID
+	stored, _ := s.Get(uid)
+	if stored != of.(taken[*translate.Pod]).object {
+		t.Error("it was copied")
+	}
+	if err := s.Update(arrive(t, replica(3))); err != nil {
+		t.Fatal(err)
+	}
+	now, _ := s.Get(uid)
+	for what, pair := range map[string][2]string{
+		"name": {stored.Name, now.Name}, "UID": {string(stored.UID), string(now.UID)}, "address": {stored.Status.PodIP, now.Status.PodIP},
+	} {
+		if pair[0] != pair[1] || unsafe.StringData(pair[0]) != unsafe.StringData(pair[1]) {
+			t.Errorf("the %s is there twice: %q, %q", what, pair[0], pair[1])
+		}
+	}
+	if unsafe.StringData(string(stored.UID)) != (*byte)(unsafe.Add(unsafe.Pointer(unsafe.StringData(stored.Name)), len(stored.Name))) {
+		t.Error("name and UID are two objects")
+	}
+	if err := s.Delete(of); err != nil {
+		t.Error(err)
+	}
+	if _, there := s.Get(uid); there {
+		t.Error("it is not deleted")
 	}
 }

@@ -32,9 +32,9 @@ type StoreOf[T metav1.Object] struct {
 // Store is a StoreOf of any type of objects. Its methods may be called
 // concurrently.
 type Store interface {
-	// Strip returns the part of an object that Add, Update and Replace store. It
-	// returns other values unchanged. A list whose objects are stripped before they
-	// are stored takes less memory.
+	// Strip returns the part of an object that Add, Update and Replace store, in a form that
+	// only they know. It returns other values unchanged. A list whose objects are stripped
+	// before they are stored takes less memory.
 	Strip(obj any) (any, error)
 
 	// A Reflector calls these methods. They fail for an object of another kind.
@@ -135,16 +135,26 @@ func (s *StoreOf[T]) same(a, b T) bool {
 	return equality.Semantic.DeepEqual(a, b)
 }
 
+// taken is an object that was stripped, and is stored as it is. To strip it again would leave as
+// much garbage as objects, and later as much room of their size in the heap.
+type taken[T metav1.Object] struct{ object T }
+
+// GetObjectMeta implements metav1.ObjectMetaAccessor: a Reflector puts it in a list by its name.
+func (t taken[T]) GetObjectMeta() metav1.Object { return t.object }
+
 // Strip implements Store.
 func (s *StoreOf[T]) Strip(obj any) (any, error) {
 	if o, ok := s.read(obj); ok {
-		return o, nil
+		return taken[T]{o}, nil
 	}
 	return obj, nil // a tombstone or a bookmark
 }
 
 // read returns what is stored of an object.
 func (s *StoreOf[T]) read(obj any) (T, bool) {
+	if t, is := obj.(taken[T]); is {
+		return t.object, true
+	}
 	o, ok := s.kind.read(obj)
 	if ok && s.kind.share != nil {
 		old, _ := s.Get(o.GetUID())
@@ -179,7 +189,7 @@ func (s *StoreOf[T]) Update(obj any) error {
 
 // Delete removes the object with the UID of obj.
 func (s *StoreOf[T]) Delete(obj any) error {
-	o, ok := s.kind.read(obj)
+	o, ok := s.read(obj)
 	if !ok {
 		return fmt.Errorf("a %T among %Ts", obj, o)
 	}

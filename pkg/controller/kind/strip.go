@@ -149,16 +149,33 @@ func stripEndpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice
 		out.Labels = map[string]string{discoveryv1.LabelServiceName: service}
 	}
 	if len(s.Endpoints) > 0 {
-		out.Endpoints = make([]discoveryv1.Endpoint, 0, len(s.Endpoints))
+		stripEndpoints(out, s.Endpoints)
 	}
-	for _, e := range s.Endpoints {
-		kept := discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}
+	return out
+}
+
+// stripEndpoints gives out the endpoints of a slice. What they point to is in one array for all.
+func stripEndpoints(out *discoveryv1.EndpointSlice, all []discoveryv1.Endpoint) {
+	n := 0
+	for i := range all {
+		n += len(all[i].Addresses)
+	}
+	addresses := make([]string, 0, n)
+	refs := make([]corev1.ObjectReference, 0, len(all))
+	out.Endpoints = make([]discoveryv1.Endpoint, 0, len(all))
+	for i := range all {
+		e := &all[i]
+		kept := discoveryv1.Endpoint{Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}
+		if from := len(addresses); len(e.Addresses) > 0 {
+			addresses = append(addresses, e.Addresses...)
+			kept.Addresses = addresses[from:len(addresses):len(addresses)]
+		}
 		if ref := e.TargetRef; ref != nil {
-			kept.TargetRef = &corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
+			refs = append(refs, corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name})
+			kept.TargetRef = &refs[len(refs)-1]
 		}
 		out.Endpoints = append(out.Endpoints, kept)
 	}
-	return out
 }
 
 func stripNetworkPolicy(p *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
