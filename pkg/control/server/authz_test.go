@@ -31,7 +31,7 @@ func TestWhoGetsPolicies(t *testing.T) {
 		"its agent, an older one":      {"n1", nil, []string{"workload/uid-a"}, pb.Settings_STRICT},
 		"an agent with a client of it": {"n2", []string{control.KindAuthz}, []string{"workload/uid-a", "workload/uid-b", "address/10.0.0.1"}, pb.Settings_ALLOW},
 	} {
-		st, err := newSyncState(tc.node, &pb.SyncRequest{Agent: &pb.Agent{Kinds: tc.kinds}})
+		st, err := newSyncState(newNumbers(), tc.node, &pb.SyncRequest{Agent: &pb.Agent{Kinds: tc.kinds}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestWhoGetsPolicies(t *testing.T) {
 		}
 	}
 	// A change of the policies reaches an agent that has the pod.
-	st, err := newSyncState("n1", &pb.SyncRequest{Agent: &pb.Agent{Kinds: []string{control.KindAuthz}}})
+	st, err := newSyncState(newNumbers(), "n1", &pb.SyncRequest{Agent: &pb.Agent{Kinds: []string{control.KindAuthz}}})
 	if err != nil {
 		t.Fatal(err)
 	}

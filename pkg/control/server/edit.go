@@ -45,7 +45,7 @@ func (e *edit) store(r *resource) (stored *resource, changed bool) {
 	if old == nil && e.reuse != nil {
 		old = e.reuse.byName.Get(r.Name)
 	}
-	if old != nil && old.Version == r.Version {
+	if old != nil && old.version == r.version {
 		r = old
 	}
 	before := e.last.byName.Get(r.Name)
@@ -54,7 +54,7 @@ func (e *edit) store(r *resource) (stored *resource, changed bool) {
 		e.kept = map[string]bool{}
 	}
 	e.kept[r.Name] = true
-	return r, before == nil || before.Version != r.Version
+	return r, before == nil || before.version != r.version
 }
 
 // drop removes a resource unless it is put again.

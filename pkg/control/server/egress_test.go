@@ -38,7 +38,7 @@ func TestWhoGetsEgressNetworks(t *testing.T) {
 		"no pod":                 {"n3", []string{control.KindEgress, control.KindRoute}, nil},
 		"an older agent":         {"n1", []string{control.KindRoute}, []string{"workload/uid-a"}},
 	} {
-		st, err := newSyncState(tc.node, &pb.SyncRequest{Agent: &pb.Agent{Kinds: tc.kinds}})
+		st, err := newSyncState(newNumbers(), tc.node, &pb.SyncRequest{Agent: &pb.Agent{Kinds: tc.kinds}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ func TestExternalAddressOfTwoServices(t *testing.T) {
 		}
 	}
 	snap := NewSnapshot(1, content, nil)
-	st, _ := newSyncState("n1", &pb.SyncRequest{
+	st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{
 		Subscribe: codec.EncodeAddrs([]netip.Addr{far}), Agent: &pb.Agent{Kinds: []string{"route"}},
 	})
 	d := st.next(snap).message()

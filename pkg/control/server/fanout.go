@@ -18,24 +18,23 @@ type fanout struct {
 	streams []*follower // by their numbers; nil: the number is free
 	free    []streamID
 	nodes   map[string]followers // by node
-	has     map[string]followers // by the name of a resource
+	numbers *numbers             // of resources
+	has     []followers          // by the number of a resource
 	asks    map[netip.Addr]followers
 	last    uint64                  // version that was published last
 	waiting [gatherings][]*follower // by what they wait for: see urgency
 }
 
-// move is a change of what a stream has: of a resource, or without a name of an address that
-// it subscribes to.
+// move is a change of what a stream has: of a resource, or of an address that it subscribes to.
 type move struct {
-	name string
-	addr netip.Addr
-	on   bool
+	id    nameID
+	named bool // it is a resource
+	on    bool
+	addr  netip.Addr
 }
 
 func newFanout() *fanout {
-	return &fanout{
-		nodes: map[string]followers{}, has: map[string]followers{}, asks: map[netip.Addr]followers{},
-	}
+	return &fanout{nodes: map[string]followers{}, numbers: newNumbers(), asks: map[netip.Addr]followers{}}
 }
 
 // join adds a stream of node.
@@ -59,13 +58,14 @@ func (o *fanout) join(node string) *follower {
 func (o *fanout) leave(f *follower, st *syncState) (last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.apply(f, st.takeMoves()) // it may end after a request, before anything follows from that
+	o.apply(f, st) // it may end after a request, before anything follows from that
 	o.streams[f.id] = nil
 	o.free = append(o.free, f.id)
 	remove(o.nodes, f.node, f.id)
-	for name := range st.sent {
-		remove(o.has, name, f.id)
+	for _, r := range st.sent {
+		o.has[r.id].remove(f.id)
 	}
+	st.drop()
 	for addr := range st.subs {
 		remove(o.asks, addr, f.id)
 	}
@@ -87,12 +87,7 @@ func (o *fanout) everyone() iter.Seq[*follower] {
 // each yields these streams.
 func (o *fanout) each(of followers) iter.Seq[*follower] {
 	return func(yield func(*follower) bool) {
-		for _, id := range of.few {
-			if !yield(o.streams[id]) {
-				return
-			}
-		}
-		for id := range of.many {
+		for id := range of.each {
 			if !yield(o.streams[id]) {
 				return
 			}
@@ -100,30 +95,52 @@ func (o *fanout) each(of followers) iter.Seq[*follower] {
 	}
 }
 
+// named are the streams that have a resource.
+func (o *fanout) named(name string) (of followers) {
+	if id, known := o.numbers.find(name); known && int(id) < len(o.has) {
+		of = o.has[id]
+	}
+	return of
+}
+
 // moved takes in what a stream has now.
-func (o *fanout) moved(f *follower, moves []move) {
-	if len(moves) == 0 {
+func (o *fanout) moved(f *follower, st *syncState) {
+	if st.entered && len(st.moves) == 0 {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.apply(f, moves)
+	o.apply(f, st)
 }
 
 // apply does what moved does. The caller holds mu.
-func (o *fanout) apply(f *follower, moves []move) {
-	for i := range moves {
-		switch m := &moves[i]; {
-		case m.name != "" && m.on:
-			enter(o.has, m.name, f.id)
-		case m.name != "":
-			remove(o.has, m.name, f.id)
+func (o *fanout) apply(f *follower, st *syncState) {
+	for _, m := range st.takeMoves() {
+		switch {
+		case m.named && m.on:
+			o.enter(m.id, f.id)
+		case m.named:
+			o.has[m.id].remove(f.id)
+			o.numbers.release(m.id)
 		case m.on:
 			enter(o.asks, m.addr, f.id)
 		default:
 			remove(o.asks, m.addr, f.id)
 		}
 	}
+	if !st.entered {
+		st.entered = true
+		for _, r := range st.sent {
+			o.enter(r.id, f.id)
+		}
+	}
+}
+
+func (o *fanout) enter(name nameID, id streamID) {
+	if more := int(name) + 1 - len(o.has); more > 0 {
+		o.has = append(o.has, make([]followers, more)...)
+	}
+	o.has[name].enter(id)
 }
 
 // published tells the streams that a snapshot concerns what it has changed for them, and wakes
@@ -149,7 +166,7 @@ func (o *fanout) tellAll(snap *Snapshot) []*follower {
 	for i := range changes {
 		for j := range changes[i].relinked {
 			if of := &changes[i].relinked[j]; len(of.gone) > 0 {
-				r.tell(o.has[of.service], mention{of.service, true, of.gone}, wideNothing, atOnce)
+				r.tell(o.named(of.service), mention{of.service, true, of.gone}, wideNothing, atOnce)
 			}
 		}
 	}
@@ -173,10 +190,10 @@ func (r *round) changed(t *touched) {
 		r.everybody(wideEgress)
 	}
 	for _, name := range t.names {
-		r.tell(r.has[name], mention{name: name}, wideNothing, atOnce)
+		r.tell(r.named(name), mention{name: name}, wideNothing, atOnce)
 	}
 	for _, name := range t.rerouted {
-		r.tell(r.has[name], mention{}, wideAll, atOnce)
+		r.tell(r.named(name), mention{}, wideAll, atOnce)
 	}
 	for _, node := range t.nodes {
 		r.tell(r.nodes[node], mention{}, wideAll, atOnce)
@@ -189,11 +206,11 @@ func (r *round) changed(t *touched) {
 	}
 	for i := range t.relinked {
 		if of := &t.relinked[i]; len(of.gone) == 0 {
-			r.tell(r.has[of.service], mention{of.service, true, nil}, wideNothing, soon)
+			r.tell(r.named(of.service), mention{of.service, true, nil}, wideNothing, soon)
 		}
 	}
 	for _, name := range t.gained {
-		r.tell(r.has[name], mention{name: name}, wideNothing, soon)
+		r.tell(r.named(name), mention{name: name}, wideNothing, soon)
 	}
 	for _, c := range t.calm {
 		r.calm(c)
@@ -202,7 +219,7 @@ func (r *round) changed(t *touched) {
 
 // calm tells that a pod is ready or not: its own node at once.
 func (r *round) calm(c calm) {
-	for f := range r.each(r.has[c.name]) {
+	for f := range r.each(r.named(c.name)) {
 		u := later
 		if f.node == c.node {
 			u = atOnce

@@ -35,7 +35,7 @@ func TestIngressGetsTheServicesOfAPod(t *testing.T) {
 		gate := pod("gate", c.node, netip.MustParseAddr("10.0.9.9"))
 		gate.Meshed, gate.Settings = c.meshed, mesh.Settings{Ingress: c.ingress}
 		content.Workloads = append(content.Workloads, gate)
-		st, err := newSyncState("n1", ask)
+		st, err := newSyncState(newNumbers(), "n1", ask)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 // lateStream is the stream of an agent that answers late, and that has got everything.
 func lateStream(t *testing.T) (st *syncState, publish func(edit func(*mesh.Workload)) *pb.Delta) {
 	k, a := NewKeeper(), pod("a", "n1", podA)
-	st, err := newSyncState("n1", &pb.SyncRequest{Agent: &pb.Agent{Kinds: []string{control.KindAuthz}, LateAnswers: true}})
+	st, err := newSyncState(newNumbers(), "n1", &pb.SyncRequest{Agent: &pb.Agent{Kinds: []string{control.KindAuthz}, LateAnswers: true}})
 	if err != nil {
 		t.Fatal(err)
 	}

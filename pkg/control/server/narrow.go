@@ -48,18 +48,19 @@ type narrowing struct {
 }
 
 func (n *narrowing) look(name string) {
+	v, has := n.version(name)
 	switch r := n.snap.byName.Get(name); {
 	case r == nil:
-		if _, has := n.sent[name]; has {
+		if has {
 			n.gone = append(n.gone, name)
 		}
-	case n.sent[name] != versionOf(r.Version):
+	case !has || v != r.version:
 		n.lacks = append(n.lacks, r)
 	}
 }
 
 func (n *narrowing) mentioned(m *mention) {
-	if _, has := n.sent[m.name]; !has {
+	if !n.has(m.name) {
 		return
 	}
 	if !m.relinked {
@@ -70,7 +71,7 @@ func (n *narrowing) mentioned(m *mention) {
 		n.look(name)
 	}
 	for _, name := range m.gone {
-		if _, has := n.sent[name]; has && !n.needs(n.snap, name) {
+		if n.has(name) && !n.needs(n.snap, name) {
 			n.gone = append(n.gone, name)
 		}
 	}
@@ -111,7 +112,7 @@ func (s *syncState) concerned(snap *Snapshot, t *touched) bool {
 		return true
 	}
 	for _, name := range t.rerouted {
-		if _, has := s.sent[name]; has {
+		if s.has(name) {
 			return true
 		}
 	}
@@ -166,8 +167,7 @@ func (s *syncState) needs(snap *Snapshot, name string) bool {
 			return true
 		}
 		for _, service := range snap.backing.Get(addr) {
-			_, has := s.sent[service]
-			if _, behind := slices.BinarySearch(snap.behind.Get(service), name); has && behind {
+			if _, behind := slices.BinarySearch(snap.behind.Get(service), name); behind && s.has(service) {
 				return true
 			}
 		}

@@ -187,7 +187,7 @@ func TestNarrowIsDiff(t *testing.T) {
 			case 3:
 				kinds = kinds[w.IntN(4):]
 			}
-			s, err := newSyncState([]string{"n1", "n8", "n9", "n2"}[i], &pb.SyncRequest{Agent: &pb.Agent{Kinds: kinds}})
+			s, err := newSyncState(srv.streams.numbers, []string{"n1", "n8", "n9", "n2"}[i], &pb.SyncRequest{Agent: &pb.Agent{Kinds: kinds}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestNarrowIsDiff(t *testing.T) {
 func keys(s *Snapshot) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		for name, r := range s.byName.All() {
-			if !yield(name + " " + r.Version) {
+			if !yield(fmt.Sprint(name, r.version)) {
 				return
 			}
 		}

@@ -25,7 +25,7 @@ func TestNodePorts(t *testing.T) {
 		},
 		far.Next(): {"address/" + far.Next().String()},
 	} {
-		st, _ := newSyncState("n1", &pb.SyncRequest{
+		st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{
 			Subscribe: codec.EncodeAddrs([]netip.Addr{addr}), Agent: &pb.Agent{Kinds: []string{"route"}},
 		})
 		if diff := cmp.Diff(want, names(st.next(NewSnapshot(1, content, nil)).message())); diff != "" {

@@ -48,7 +48,7 @@ func routedContent() Content {
 
 func TestRoutesTravelWithTheirService(t *testing.T) {
 	snap := NewSnapshot(1, routedContent(), nil)
-	st, _ := newSyncState("n1", &pb.SyncRequest{
+	st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{
 		Subscribe: codec.EncodeAddrs([]netip.Addr{vip}), Agent: &pb.Agent{Kinds: []string{"route"}},
 	})
 	want := []string{
@@ -71,7 +71,7 @@ func TestConsumerRoutesGoWhereTheirClientsAre(t *testing.T) {
 		if client != nil {
 			c.Workloads = append(slices.Clone(c.Workloads), client)
 		}
-		st, _ := newSyncState("n1", &pb.SyncRequest{
+		st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{
 			Subscribe: codec.EncodeAddrs([]netip.Addr{vip}), Agent: &pb.Agent{Kinds: []string{"route"}},
 		})
 		var out []string
@@ -107,7 +107,7 @@ func TestConsumerRoutesGoWhereTheirClientsAre(t *testing.T) {
 // TestOldAgentsGetNoRoutes: they would refuse the delta, and be stuck.
 func TestOldAgentsGetNoRoutes(t *testing.T) {
 	snap := NewSnapshot(1, routedContent(), nil)
-	st, _ := newSyncState("n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip}), Agent: &pb.Agent{Version: "0.1"}})
+	st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip}), Agent: &pb.Agent{Version: "0.1"}})
 	want := []string{"workload/uid-a", "service/ns/web", "address/10.96.0.1"}
 	if diff := cmp.Diff(want, names(st.next(snap).message())); diff != "" {
 		t.Error(diff)

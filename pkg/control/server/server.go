@@ -113,7 +113,7 @@ func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta])
 	if err != nil {
 		return err
 	}
-	st, err := newSyncState(caller.node, first)
+	st, err := newSyncState(s.streams.numbers, caller.node, first)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -192,7 +192,7 @@ func (s *Server) next(st *syncState, f *follower) *delta {
 		s.stats.looks.Add(1)
 		st.told = true
 		d := st.next(snap)
-		s.streams.moved(f, st.takeMoves())
+		s.streams.moved(f, st)
 		st.missed = s.snapshot.Load() != snap
 		if d != nil {
 			f.hasSent(time.Now(), d.answerWithin > 0)

@@ -12,13 +12,13 @@ type Stream struct {
 
 // NewStream returns the stream of an agent whose first request is first.
 func NewStream(node string, first *pb.SyncRequest) (*Stream, error) {
-	st, err := newSyncState(node, first)
+	st, err := newSyncState(newNumbers(), node, first)
 	return &Stream{state: st}, err
 }
 
 // Simulate returns a stream that what s publishes wakes.
 func (s *Server) Simulate(node string, first *pb.SyncRequest) (*Stream, error) {
-	st, err := newSyncState(node, first)
+	st, err := newSyncState(s.streams.numbers, node, first)
 	return &Stream{state: st, server: s, follower: s.streams.join(node)}, err
 }
 

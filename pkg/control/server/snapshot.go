@@ -116,7 +116,7 @@ func (s *Snapshot) Equal(other *Snapshot) bool {
 		return false
 	}
 	for name, r := range s.byName.All() {
-		if o := other.byName.Get(name); o == nil || o.Version != r.Version {
+		if o := other.byName.Get(name); o == nil || o.version != r.version {
 			return false
 		}
 	}

@@ -21,9 +21,10 @@ var errTooManySubscriptions = errors.New("too many subscriptions")
 type syncState struct {
 	node    string
 	subs    map[netip.Addr]struct{}
-	sent    map[string]version // resources the agent has or was sent
-	nonce   uint64             // of the last Delta
-	pending bool               // the next Delta waits for the answer to the last one
+	numbers *numbers
+	sent    holding // resources the agent has or was sent
+	nonce   uint64  // of the last Delta
+	pending bool    // the next Delta waits for the answer to the last one
 	late    lateness
 	synced  bool   // the agent has received the end of the answer to its first request
 	seen    uint64 // version of the Snapshot of which the agent has everything
@@ -32,7 +33,7 @@ type syncState struct {
 	missed  bool   // there may be a snapshot that was published before the moves were known
 	news    news   // what has changed since seen
 	told    bool   // news has everything, but for what was missed
-	entered bool   // moves have had all that was sent before the stream
+	entered bool   // a fanout knows what was sent
 	looks   uint64 // how often diff looked at everything
 	kinds   kinds
 }
@@ -41,18 +42,41 @@ type syncState struct {
 // control.KindRoute, control.KindRanges, control.KindAuthz and control.KindEgress.
 type kinds struct{ routes, ranges, authz, egress bool }
 
-func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
+// newSyncState returns the state of a stream with this first request. It uses numbers until drop.
+func newSyncState(n *numbers, node string, first *pb.SyncRequest) (*syncState, error) {
 	said := first.GetAgent().GetKinds()
 	s := &syncState{
-		node: node, subs: map[netip.Addr]struct{}{}, sent: make(map[string]version, len(first.GetVersions())),
+		node: node, numbers: n, subs: map[netip.Addr]struct{}{},
 		kinds: kinds{routes: slices.Contains(said, control.KindRoute), ranges: slices.Contains(said, control.KindRanges), authz: slices.Contains(said, control.KindAuthz), egress: slices.Contains(said, control.KindEgress)},
 	}
-	for name, text := range first.GetVersions() {
-		s.sent[name] = versionOf(text)
-	}
 	s.late.can = first.GetAgent().GetLateAnswers()
-	_, err := s.handle(first)
-	return s, err
+	if _, err := s.handle(first); err != nil {
+		return nil, err
+	}
+	has := make([]held, 0, len(first.GetVersions()))
+	for name, text := range first.GetVersions() {
+		has = append(has, held{n.use(name), versionOf(text)})
+	}
+	s.sent.add(has)
+	return s, nil
+}
+
+// version returns the version of a resource that the agent has, false if it has none.
+func (s *syncState) version(name string) (v version, has bool) {
+	id, has := s.numbers.find(name)
+	if !has {
+		return v, false
+	}
+	at, has := s.sent.index(id)
+	if !has {
+		return v, false
+	}
+	return s.sent[at].version, true
+}
+
+func (s *syncState) has(name string) bool {
+	_, has := s.version(name)
+	return has
 }
 
 // handle applies a request. refused is the agent's error when the request refuses
@@ -101,7 +125,6 @@ func (s *syncState) next(snap *Snapshot) *delta {
 	if s.pending {
 		return nil
 	}
-	defer s.enter()
 	resources, removed, ok := s.narrow(snap)
 	if !ok {
 		resources, removed = s.diff(snap)
@@ -114,17 +137,12 @@ func (s *syncState) next(snap *Snapshot) *delta {
 	d := &delta{version: snap.version}
 	size, n := 0, 0
 	for n < len(resources) && (size == 0 || size < maxDeltaBytes) {
-		r := resources[n]
-		size += len(r.wire)
-		s.move(r.Name, true)
-		s.sent[r.Name] = versionOf(r.Version)
+		size += len(resources[n].wire)
 		n++
 	}
+	s.gets(resources[:n])
 	if d.resources = resources[:n]; n == len(resources) {
-		for _, name := range removed {
-			s.move(name, false)
-			delete(s.sent, name)
-		}
+		s.loses(removed)
 		d.removed = removed
 		s.synced = true
 		d.initialSyncDone = true
@@ -141,28 +159,65 @@ func (s *syncState) next(snap *Snapshot) *delta {
 	return d
 }
 
-// move notes that the agent gets a resource, or has it no more.
-func (s *syncState) move(name string, on bool) {
-	if _, has := s.sent[name]; s.entered && has != on {
-		s.moves = append(s.moves, move{name: name, on: on})
+// gets notes that the agent has these resources.
+func (s *syncState) gets(resources []*resource) {
+	var more []held
+	for i, r := range resources {
+		if id, known := s.numbers.find(r.Name); known {
+			if at, has := s.sent.index(id); has {
+				s.sent[at].version = r.version
+				continue
+			}
+		}
+		if more == nil {
+			more = make([]held, 0, len(resources)-i)
+		}
+		id := s.numbers.use(r.Name)
+		more = append(more, held{id, r.version})
+		if s.entered {
+			s.moves = append(s.moves, move{id: id, named: true, on: true})
+		}
 	}
+	s.sent.add(more)
 }
 
-// enter notes everything that the agent has, once.
-func (s *syncState) enter() {
-	if s.entered {
-		return
+// loses notes that the agent does not have these resources any more.
+func (s *syncState) loses(names []string) {
+	var gone []nameID
+	for _, name := range names {
+		id, known := s.numbers.find(name)
+		if !known {
+			continue
+		}
+		if _, has := s.sent.index(id); !has {
+			continue
+		}
+		gone = append(gone, id)
+		if s.entered {
+			s.moves = append(s.moves, move{id: id, named: true}) // which the number is released after
+		} else {
+			s.numbers.release(id)
+		}
 	}
-	s.entered = true
-	for name := range s.sent {
-		s.moves = append(s.moves, move{name: name, on: true})
-	}
+	s.sent.remove(gone)
 }
 
-// takeMoves returns what has changed of what the agent has, since the last call.
+// drop ends the use of all numbers.
+func (s *syncState) drop() {
+	for _, r := range s.sent {
+		s.numbers.release(r.id)
+	}
+	s.sent = nil
+}
+
+// takeMoves returns what has changed of what the agent has, since the last call, until there are
+// others.
 func (s *syncState) takeMoves() []move {
 	m := s.moves
-	s.moves = nil
+	s.moves = s.moves[:0]
+	if cap(m) > mostMentions {
+		s.moves = nil // it was an exception
+	}
 	return m
 }
 
@@ -173,28 +228,36 @@ func (s *syncState) takeMoves() []move {
 // ones, with the workloads behind them: they may have lost endpoints.
 func (s *syncState) diff(snap *Snapshot) (resources []*resource, removed []string) {
 	s.looks++
-	wanted := make(map[string]bool, len(s.sent))
-	first := s.looks == 1 && len(s.sent) > 0
+	wanted := make([]bool, len(s.sent))
+	lacks := map[string]bool{}
 	snap.wanted(s.node, s.subs, s.kinds, func(r *resource) {
-		if wanted[r.Name] {
-			return
+		id, known := s.numbers.find(r.Name)
+		at, has := 0, false
+		if known {
+			at, has = s.sent.index(id)
 		}
-		wanted[r.Name] = true
-		switch sent, has := s.sent[r.Name]; {
-		case !has || sent != versionOf(r.Version):
+		switch {
+		case !has && lacks[r.Name] || has && wanted[at]:
+			return
+		case !has:
+			lacks[r.Name] = true
+		default:
+			wanted[at] = true
+			if s.looks == 1 { // the agent has named it
+				s.numbers.share(id, r.Name)
+			}
+		}
+		if !has || s.sent[at].version != r.version {
 			resources = append(resources, r.whole())
-		case first: // the agent has named it: from now on it shares the name of the Snapshot
-			delete(s.sent, r.Name)
-			s.sent[r.Name] = versionOf(r.Version)
 		}
 	})
 	slices.SortFunc(resources, inOrder)
 	if len(s.sent) > 0 {
 		s.changedFirst(snap, resources)
 	}
-	for name := range s.sent {
-		if !wanted[name] {
-			removed = append(removed, name)
+	for at, is := range wanted {
+		if !is {
+			removed = append(removed, s.numbers.name(s.sent[at].id))
 		}
 	}
 	slices.Sort(removed)
@@ -213,7 +276,7 @@ func (s *syncState) changedFirst(snap *Snapshot, resources []*resource) {
 	}
 	urgent := map[string]bool{}
 	for _, r := range resources {
-		if _, has := s.sent[r.Name]; !has || r.rank > rankService {
+		if r.rank > rankService || !s.has(r.Name) {
 			continue
 		}
 		urgent[r.Name] = true

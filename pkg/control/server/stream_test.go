@@ -37,7 +37,7 @@ func handle(t *testing.T, s *syncState, req *pb.SyncRequest) {
 
 func TestSlowAgentSkipsIntermediateStates(t *testing.T) {
 	a := pod("a", "n1", podA)
-	st, err := newSyncState("n1", &pb.SyncRequest{})
+	st, err := newSyncState(newNumbers(), "n1", &pb.SyncRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestLargeStateComesInPieces(t *testing.T) {
 		addr = addr.Next()
 	}
 	snap := NewSnapshot(1, Content{Workloads: pods, Services: []*mesh.Service{serviceOf(pods...)}, Anchors: [][]byte{{1}}}, nil)
-	st, _ := newSyncState("n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip})})
+	st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip})})
 	var all []string
 	pieces := 0
 	for d := st.next(snap).message(); d != nil; d = st.next(snap).message() {
@@ -100,7 +100,7 @@ func TestLargeStateComesInPieces(t *testing.T) {
 func TestUnsubscribeRemovesWhatNothingElseNeeds(t *testing.T) {
 	a, b := pod("a", "n1", podA), pod("b", "n2", podB)
 	snap := NewSnapshot(1, Content{Workloads: []*mesh.Workload{a, b}, Services: []*mesh.Service{serviceOf(a, b)}}, nil)
-	st, _ := newSyncState("n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip, podB})})
+	st, _ := newSyncState(newNumbers(), "n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip, podB})})
 	d := st.next(snap).message()
 	handle(t, st, ack(d))
 	handle(t, st, &pb.SyncRequest{Unsubscribe: codec.EncodeAddrs([]netip.Addr{vip})})
@@ -120,7 +120,7 @@ func TestBadRequests(t *testing.T) {
 		"subscribe":   {Subscribe: [][]byte{{1, 2, 3}}},
 		"unsubscribe": {Unsubscribe: [][]byte{{}}},
 	} {
-		if _, err := newSyncState("n1", req); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := newSyncState(newNumbers(), "n1", req); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -130,16 +130,16 @@ func TestBadRequests(t *testing.T) {
 		many = append(many, addr.AsSlice())
 		addr = addr.Next()
 	}
-	if _, err := newSyncState("n1", &pb.SyncRequest{Subscribe: many}); err == nil {
+	if _, err := newSyncState(newNumbers(), "n1", &pb.SyncRequest{Subscribe: many}); err == nil {
 		t.Error("subscriptions have no bound")
 	}
 }
 
 func TestVersionIsThatOfTheContent(t *testing.T) {
-	versions := func(c Content) map[string]string {
-		out := map[string]string{}
+	versions := func(c Content) map[string]version {
+		out := map[string]version{}
 		for name, r := range NewSnapshot(1, c, nil).byName.All() {
-			out[name] = r.Version
+			out[name] = r.version
 		}
 		return out
 	}
@@ -174,7 +174,7 @@ func FuzzSyncRequest(f *testing.F) {
 		if proto.Unmarshal(b, &r) != nil {
 			return
 		}
-		st, err := newSyncState("n1", &r)
+		st, err := newSyncState(newNumbers(), "n1", &r)
 		if err != nil {
 			return
 		}
