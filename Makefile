@@ -136,9 +136,10 @@ scale: ## what the control plane costs at which size of a cluster, without an AP
 	$(GO) test -count=1 -v -timeout 30m -run 'TestMeasure' ./test/scale -args -nodes $(or $(NODES),25$(comma)100$(comma)400)
 
 .PHONY: scale-churn
-scale-churn: ## what a change costs a controller with thousands of agents' streams while many come each second, without an API server; on one processor of its own; NODES=1000, RATES=200,1000, TIME=20s, STEPS=true on a busy machine, PROFILES=DIR
+scale-churn: ## what a change costs a controller with thousands of agents' streams while many come each second, without an API server; on one processor of its own; NODES=1000, RATES=200,1000, TIME=20s, STEPS=true on a busy machine, THREADS=1,2, PROFILES=DIR, TRACES=true
 	GOMEMLIMIT=$(or $(GOMEMLIMIT),1536MiB) $(GO) test -count=1 -v -timeout 30m -run 'TestChurn$$' ./test/scale/churn -args -churn.nodes $(or $(NODES),1000) \
-	  -churn.rates $(or $(RATES),200$(comma)1000) -churn.time $(or $(TIME),20s) -churn.steps=$(or $(STEPS),false) -churn.profiles "$(PROFILES)"
+	  -churn.rates $(or $(RATES),200$(comma)1000) -churn.time $(or $(TIME),20s) -churn.steps=$(or $(STEPS),false) \
+	  -churn.threads $(or $(THREADS),2) -churn.profiles "$(PROFILES)" -churn.traces=$(or $(TRACES),false)
 
 .PHONY: scale-full
 scale-full: build bin/cluster ## the same with a real API server, etcd, controller and thousands of agents' streams; NODES=1000, REPLICAS=1, CHURN=0.001,0.01, TIME=30s, PROFILES=DIR

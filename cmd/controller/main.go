@@ -14,6 +14,7 @@ import (
 
 func main() {
 	controller.SettleMemory()
+	controller.SettleProcessors()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	go controller.PaceCollection(ctx)

@@ -23,17 +23,18 @@ const (
 	mostOfLimit = 108
 )
 
-// PaceCollection lets the heap grow further before garbage is collected, while that takes more
-// than a few percent of a processor and memory is far from the limit, until ctx ends. It does
-// nothing without a limit, and if GOGC is set. Call it after SettleMemory.
+// PaceCollection lets the heap grow less until everything is read, as SettleMemory has begun it,
+// and further afterwards while to collect garbage takes more than a few percent of a processor
+// and memory is far from the limit, until ctx ends. It does nothing if GOGC is set. Call it after
+// SettleMemory.
 func PaceCollection(ctx context.Context) {
 	limit := debug.SetMemoryLimit(-1)
-	if limit == math.MaxInt64 || os.Getenv("GOGC") != "" {
+	if os.Getenv("GOGC") != "" {
 		return
 	}
 	ticker := time.NewTicker(paceEvery)
 	defer ticker.Stop()
-	percent, before := gcPercent, readMemory()
+	percent, before, loads := loadPercent, readMemory(), true
 	for {
 		select {
 		case <-ticker.C:
@@ -41,8 +42,18 @@ func PaceCollection(ctx context.Context) {
 			return
 		}
 		now := readMemory()
-		debug.SetMemoryLimit(int64(now.limit(uint64(limit))))
-		next := now.pace(percent, (now.collecting-before.collecting)/paceEvery.Seconds(), uint64(limit))
+		// Once only: what is new while a collection runs counts as live, much of it under churn.
+		loads = loads && now.grows(before)
+		next := gcPercent
+		switch {
+		case loads:
+			next = loadPercent
+		case limit < math.MaxInt64:
+			next = now.pace(percent, (now.collecting-before.collecting)/paceEvery.Seconds(), uint64(limit))
+		}
+		if limit < math.MaxInt64 {
+			debug.SetMemoryLimit(int64(now.limit(uint64(limit))))
+		}
 		if before = now; next != percent {
 			percent = next
 			debug.SetGCPercent(percent)
@@ -87,6 +98,9 @@ func readMemory() (m memory) {
 func (m memory) limit(limit uint64) uint64 {
 	return min(limit+m.slots*filled/100, limit*mostOfLimit/100)
 }
+
+// grows reports whether much more is live than before: all objects are read, or all agents connect.
+func (m memory) grows(before memory) bool { return m.live > before.live+before.live/20 }
 
 // pace returns the next GOGC. share is the share of a processor that collections take with the
 // present one.

@@ -42,3 +42,16 @@ func TestPace(t *testing.T) {
 		t.Errorf("%d bytes beside the heap", m.beside)
 	}
 }
+
+// TestLoad: what is live grows until everything is read.
+func TestLoad(t *testing.T) {
+	const mb = 1 << 20
+	for _, tc := range []struct {
+		before, now uint64
+		want        bool
+	}{{0, 10, true}, {100, 104, false}, {100, 106, true}, {100, 60, false}} {
+		if got := (memory{live: tc.now * mb}).grows(memory{live: tc.before * mb}); got != tc.want {
+			t.Errorf("from %d to %d MB: %v", tc.before, tc.now, got)
+		}
+	}
+}

@@ -3,10 +3,15 @@ package controller
 import (
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 )
 
-// gcPercent is GOGC unless that is set. Most of what a controller holds stays for long, so that
+// loadPercent is GOGC while the heap grows from nothing, by all objects and then by all agents.
+// What is garbage at the end of that leaves room of sizes that nothing is made in later.
+const loadPercent = 25
+
+// gcPercent is GOGC afterwards, unless that is set. Most of what a controller holds stays for long, so that
 // it takes about half as much again, and not twice as much, for little more processor time. While
 // much changes it is not little: see PaceCollection.
 const gcPercent = 50
@@ -19,6 +24,17 @@ func SettleMemory() {
 		debug.SetMemoryLimit(limit / 10 * 9)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(loadPercent)
+	}
+}
+
+// SettleProcessors lets two threads of this process compute at the same time, if it would be
+// one, unless GOMAXPROCS is set. On one processor the kernel then shares that between a
+// publication, or a collection of garbage, and the streams of agents. With one thread these wait
+// until the other has used up its time, or has nothing more to do. For a container whose limit is
+// one processor the runtime does the same.
+func SettleProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
 	}
 }

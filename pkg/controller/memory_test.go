@@ -2,6 +2,7 @@ package controller
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -18,7 +19,7 @@ func TestSettleMemory(t *testing.T) {
 	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
 		t.Errorf("without a limit: %d", got)
 	}
-	if got := debug.SetGCPercent(77); got != gcPercent {
+	if got := debug.SetGCPercent(77); got != loadPercent {
 		t.Errorf("GOGC is %d", got)
 	}
 	debug.SetMemoryLimit(1 << 30)
@@ -29,5 +30,21 @@ func TestSettleMemory(t *testing.T) {
 	}
 	if got := debug.SetGCPercent(100); got != 77 {
 		t.Errorf("GOGC of the environment became %d", got)
+	}
+}
+
+func TestSettleProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	t.Setenv("GOMAXPROCS", "1")
+	if SettleProcessors(); runtime.GOMAXPROCS(0) != 1 {
+		t.Error("GOMAXPROCS of the environment is not kept")
+	}
+	t.Setenv("GOMAXPROCS", "")
+	if SettleProcessors(); runtime.GOMAXPROCS(0) != 2 {
+		t.Error("one thread computes at a time")
+	}
+	runtime.GOMAXPROCS(3)
+	if SettleProcessors(); runtime.GOMAXPROCS(0) != 3 {
+		t.Error("three threads became others")
 	}
 }

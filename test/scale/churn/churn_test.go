@@ -26,6 +26,8 @@ var (
 	lasts    = flag.Duration("churn.time", 20*time.Second, "for how long, each")
 	steps    = flag.Bool("churn.steps", false, "wait after each 20 ms of changes until all agents have them: processor time is then that of a controller that keeps up, however busy the machine is, and delays say nothing")
 	lag      = flag.Duration("churn.lag", 5*time.Millisecond, "how long after a pod its EndpointSlice changes")
+	threads  = flag.String("churn.threads", "2", "GOMAXPROCS of the controller, one after the other at each rate; 2 is what it has by itself")
+	traces   = flag.Bool("churn.traces", false, "with profiles: execution traces, too")
 	profiles = flag.String("churn.profiles", "", "directory for profiles of the processor and of what is allocated")
 )
 
@@ -68,7 +70,11 @@ func TestChurn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.run(rate)
+		for n := range strings.SplitSeq(*threads, ",") {
+			c.ask("threads " + n)
+			fmt.Printf("GOMAXPROCS %s: ", n)
+			b.run(rate, n)
+		}
 	}
 	if lacking := c.ask("settled"); lacking != "0" {
 		t.Errorf("%s agents are behind after a minute", lacking)
@@ -121,13 +127,13 @@ func (b *bench) changes(total int) (out [2][]encoded) {
 type written map[string]time.Time
 
 // run makes changes at a rate: each makes a pod not ready, or ready again, and a moment later its EndpointSlice.
-func (b *bench) run(rate int) {
+func (b *bench) run(rate int, threads string) {
 	total := int(float64(rate) * lasts.Seconds())
 	changes := b.changes(total)
 	n := len(changes[0])
 	of := func(i int) *encoded { return &changes[i/n%2][i%n] }
 	if *profiles != "" {
-		b.controller.ask("profile " + filepath.Join(*profiles, fmt.Sprint("churn-", rate)))
+		b.controller.ask("profile " + filepath.Join(*profiles, fmt.Sprint("churn-", rate, "-", threads)))
 	}
 	probes := written{}
 	before, received, used := b.controller.counters(), b.agents.counted(), seconds()
@@ -196,8 +202,9 @@ func (b *bench) probe(when written) {
 
 func (b *bench) print(rate, total int, took time.Duration, before, after map[string]float64) {
 	each := func(name string) float64 { return (after[name] - before[name]) / float64(total) }
-	fmt.Printf("%d changes a second (%.0f came): %.3f ms of processor for each, %.3f of it the collection of garbage (%.0f times); %.0f %% of a processor, %s\n",
-		rate, float64(total)/took.Seconds(), 1000*each("cpu"), 1000*each("gc"), after["collections"]-before["collections"], 100*(after["cpu"]-before["cpu"])/took.Seconds(), b.controller.ask("memory"))
+	fmt.Printf("%d changes a second (%.0f came): %.3f ms of processor for each, %.3f of it the collection of garbage (%.0f times; %.3f by those that allocate, %.3f when nothing else was to do); %.0f %% of a processor, %s\n",
+		rate, float64(total)/took.Seconds(), 1000*each("cpu"), 1000*each("gc"), after["collections"]-before["collections"],
+		1000*each("gc_assist"), 1000*each("gc_idle"), 100*(after["cpu"]-before["cpu"])/took.Seconds(), b.controller.ask("memory"))
 	fmt.Printf("  for each: %.0f KB allocated, %.1f deltas, %.1f resources, %.1f looks, %.1f answers, %.1f values; %.0f publications/s\n",
 		each("allocated")/1024, each("deltas_sent"), each("resources_sent"), each("looks"), each("answers"), each("values_computed"),
 		(after["publications"]-before["publications"])/took.Seconds())

@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/metrics"
 	"runtime/pprof"
+	"runtime/trace"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,6 +39,9 @@ const (
 	question    = 'q'
 )
 
+// traced is in the environment of a controller's process that writes execution traces.
+const traced = "CHURN_TRACE"
+
 // plane is the controller's process.
 type plane struct {
 	*controller.Controller
@@ -56,6 +61,7 @@ func runController(args []string) error {
 		return err
 	}
 	controller.SettleMemory()
+	controller.SettleProcessors()
 	in := bufio.NewReaderSize(os.Stdin, 64<<10)
 	source, err := newObjects(in)
 	if err != nil {
@@ -147,7 +153,14 @@ func (p *plane) answer(what string) (string, error) {
 	case "memory":
 		return memory(), nil
 	case "heap":
+		runtime.GC() // so that the profile has no garbage
 		return parts(), writeProfile("heap", arg)
+	case "threads":
+		n, err := strconv.Atoi(arg)
+		if err == nil {
+			runtime.GOMAXPROCS(n)
+		}
+		return "", err
 	case "settled":
 		return strconv.Itoa(p.settle()), nil
 	case "counters":
@@ -182,7 +195,8 @@ func (p *plane) settle() int {
 }
 
 // counters returns what was counted since the start: the controller's metrics, and of this
-// process "cpu" and "gc" in seconds, "allocated" in bytes.
+// process "cpu" and "gc" in seconds, with the parts of that which those that allocate do and
+// which nobody else wanted the processor for, and "allocated" in bytes.
 func (p *plane) counters() (map[string]float64, error) {
 	out := map[string]float64{}
 	resp, err := http.Get(p.metrics)
@@ -197,9 +211,16 @@ func (p *plane) counters() (map[string]float64, error) {
 			out[strings.TrimSuffix(name, "_total")], _ = strconv.ParseFloat(value, 64)
 		}
 	}
-	of := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	of := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/cpu/classes/gc/total:cpu-seconds"},
+		{Name: "/cpu/classes/gc/mark/assist:cpu-seconds"},
+		{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"},
+	}
 	metrics.Read(of)
-	out["gc"], out["allocated"], out["collections"] = of[0].Value.Float64(), float64(of[1].Value.Uint64()), float64(of[2].Value.Uint64())
+	out["allocated"], out["collections"] = float64(of[0].Value.Uint64()), float64(of[1].Value.Uint64())
+	out["gc"], out["gc_assist"], out["gc_idle"] = of[2].Value.Float64(), of[3].Value.Float64(), of[4].Value.Float64()
 	out["cpu"] = seconds()
 	return out, nil
 }
@@ -213,12 +234,28 @@ func (p *plane) startProfile(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := startTrace(path + ".trace"); err != nil {
+		return err
+	}
 	p.profile = func() error {
+		trace.Stop()
 		pprof.StopCPUProfile()
 		cpu.Close()
 		return writeProfile("allocs", path+".allocs-after")
 	}
 	return writeProfile("allocs", path+".allocs-before")
+}
+
+// startTrace begins an execution trace, if this process is to have one.
+func startTrace(path string) error {
+	if os.Getenv(traced) == "" {
+		return nil
+	}
+	f, err := os.Create(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	return trace.Start(f) // the file is closed with the process
 }
 
 // writeProfile writes a profile of the runtime, unless path is empty.
@@ -267,7 +304,11 @@ func memory() string {
 type remote struct{ *child }
 
 func startController(t testing.TB, dir string, processor int) *remote {
-	return &remote{startChild(t, asController, nil, "--ca="+dir, fmt.Sprint("--processor=", processor))}
+	var env []string
+	if *traces {
+		env = []string{traced + "=1"}
+	}
+	return &remote{startChild(t, asController, env, "--ca="+dir, fmt.Sprint("--processor=", processor))}
 }
 
 // tell sends a change. Nothing is written before flush.

@@ -42,6 +42,7 @@ func runController(args []string) error {
 	pprof := f.String("pprof", "", "")
 	_ = f.Parse(args)
 	controller.SettleMemory()
+	controller.SettleProcessors()
 	go controller.PaceCollection(context.Background())
 	runtime.MemProfileRate = 32 << 10
 	go func() { fmt.Fprintln(os.Stderr, http.ListenAndServe(*pprof, nil)) }()
