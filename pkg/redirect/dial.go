@@ -95,7 +95,7 @@ func (p *entries) introduce(fd int, dst, client netip.AddrPort) (local netip.Add
 		Family:      family,
 	}
 	name := bpf.UnderlanePeerName{Addr: mapAddress(client.Addr()), Port: client.Port()}
-	if err := p.d.objs.PeerNames.Put(&key, &name); err != nil {
+	if err := putElement(p.d.objs.PeerNames, &key, &name); err != nil {
 		return local, key, fmt.Errorf("peer_names map: %w", err)
 	}
 	return local, key, nil
@@ -121,7 +121,7 @@ func (p *Pod) Original(local, client netip.AddrPort) (Original, bool) {
 		}
 	}
 	var dst bpf.UnderlaneOriginalDst
-	if err := p.d.objs.OriginalDsts.LookupAndDelete(&key, &dst); err != nil {
+	if err := takeElement(p.d.objs.OriginalDsts, &key, &dst); err != nil {
 		return Original{}, false
 	}
 	return Original{Addr: fromMap(dst.Addr, dst.Port), Process: cString(dst.Process[:]), PID: dst.Pid}, true
