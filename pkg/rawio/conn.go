@@ -110,14 +110,12 @@ func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
 	if fd < 0 {
 		return nil, fmt.Errorf("connection: descriptor %d is not valid", fd)
 	}
-	file := newSocketFile(fd, "tcp")
-	raw, err := file.SyscallConn()
+	raw, err := newDescriptor(fd)
 	if err != nil {
-		file.Close()
 		return nil, fmt.Errorf("connection: %w", err)
 	}
 	c := &Conn{}
-	c.file, c.raw, c.local, c.remote = file, raw, local, remote
+	c.raw, c.local, c.remote = raw, local, remote
 	c.in.try = c.tryRead
 	c.out.try = c.tryWrite
 	return c, nil

@@ -59,10 +59,10 @@ func finish(ctx context.Context, fd int, local, dst netip.AddrPort, err error) (
 
 func (c *writer) awaitConnected(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
-		_ = c.file.SetWriteDeadline(deadline)
+		_ = c.raw.SetWriteDeadline(deadline)
 	}
 	// A deadline in the past wakes a write that waits.
-	stop := context.AfterFunc(ctx, func() { _ = c.file.SetWriteDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.raw.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var failure error
 	err := c.raw.Write(func(fd uintptr) bool {
@@ -93,7 +93,7 @@ func (c *writer) awaitConnected(ctx context.Context) error {
 	if !stop() {
 		return ctx.Err() // the callback may be about to set the deadline in the past
 	}
-	return c.file.SetWriteDeadline(time.Time{})
+	return c.raw.SetWriteDeadline(time.Time{})
 }
 
 // Sockaddr converts addr for the kernel: to AF_INET for IPv4 (also v4-mapped), to

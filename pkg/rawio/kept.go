@@ -20,7 +20,7 @@ import (
 // more arrives.
 
 // keep makes the connection a kept one. Hangups watch it from now on, or unkeep is called.
-func keep(c *tcpSocket) { c.kept.Store(pollDesc(c.file) != 0) }
+func keep(c *tcpSocket) { c.kept.Store(pollDesc(c.raw) != 0) }
 
 // unkeep is called when the Hangups watch the connection no more.
 func unkeep(c *tcpSocket) {
@@ -59,7 +59,7 @@ func (c *Conn) tryReadKept(fd uintptr) {
 		code := 0
 		if wait {
 			op.pause()
-			code = runtimePollWait(pollDesc(c.file), 'r')
+			code = runtimePollWait(pollDesc(c.raw), 'r')
 		}
 		n, errno := 0, unix.EAGAIN
 		if code == 0 || code == pollFailed { // the read of a connection that has failed says why

@@ -4,27 +4,53 @@ package rawio
 
 import (
 	"os"
-	"reflect"
-	"unsafe"
+	_ "unsafe" // for go:linkname
 )
 
-// What a Conn uses of Go's netpoller beside the standard library's interface. The linker lets
+// What a Conn uses of Go's netpoller: its interface to package internal/poll. The linker lets
 // other packages use it, but another version of Go may take it away or change it: the build
 // constraint names the versions for which the package's tests have passed. Without it
-// (netpoll_other.go) everything works as well, and takes one system call more for most reads.
+// (netpoll_other.go) everything works as well, and takes one system call more for most reads, and
+// more processor time for short connections.
+//
+// A mode is 'r', 'w', or, of a deadline, their sum.
+
+//go:linkname runtimePollServerInit internal/poll.runtime_pollServerInit
+func runtimePollServerInit()
+
+// runtimePollOpen adds a descriptor that does not block. errno is 0, or that of the kernel.
+//
+//go:linkname runtimePollOpen internal/poll.runtime_pollOpen
+func runtimePollOpen(fd uintptr) (desc uintptr, errno int)
+
+// runtimePollUnblock makes all waits return, now and later. It must be called once, before
+// runtimePollClose.
+//
+//go:linkname runtimePollUnblock internal/poll.runtime_pollUnblock
+func runtimePollUnblock(desc uintptr)
+
+// runtimePollClose takes a descriptor off that is still open, and that nothing waits for.
+//
+//go:linkname runtimePollClose internal/poll.runtime_pollClose
+func runtimePollClose(desc uintptr)
+
+// runtimePollReset forgets what was noticed until now. It returns what runtimePollWait does.
+//
+//go:linkname runtimePollReset internal/poll.runtime_pollReset
+func runtimePollReset(desc uintptr, mode int) (code int)
 
 // runtimePollWait waits until the netpoller has noticed, since the last wait of this mode, that
 // the descriptor is ready. It returns 0, or a code that pollError knows. The caller keeps the
-// descriptor from being closed meanwhile. To close its file ends the wait.
+// descriptor from being closed meanwhile. runtimePollUnblock ends the wait.
 //
 //go:linkname runtimePollWait internal/poll.runtime_pollWait
 func runtimePollWait(desc uintptr, mode int) (code int)
 
-// newSocketFile is os.NewFile for a socket that does not block. os.NewFile asks the kernel whether
-// that is so, by a system call. fd must not be negative.
+// runtimePollSetDeadline makes waits end in so many nanoseconds, at once if that is less than 0. 0:
+// there is no deadline.
 //
-//go:linkname newSocketFile net.newUnixFile
-func newSocketFile(fd int, name string) *os.File
+//go:linkname runtimePollSetDeadline internal/poll.runtime_pollSetDeadline
+func runtimePollSetDeadline(desc uintptr, left int64, mode int)
 
 // The codes of runtimePollWait (runtime/netpoll.go). Others mean that the file was closed.
 const (
@@ -39,36 +65,3 @@ func pollError(code int) error {
 	}
 	return os.ErrClosed
 }
-
-// pollDesc returns the descriptor that a file has in the netpoller. 0: it is not known.
-func pollDesc(file *os.File) uintptr {
-	if pollDescAt < 0 {
-		return 0
-	}
-	inner := *(*unsafe.Pointer)(unsafe.Pointer(file))
-	return *(*uintptr)(unsafe.Add(inner, pollDescAt))
-}
-
-// pollDescAt is where an os.File has it: file.pfd.pd.runtimeCtx, in bytes from what the pointer
-// file, its first field, points to. -1: its fields are other ones.
-var pollDescAt = func() int {
-	file, ok := reflect.TypeFor[os.File]().FieldByName("file")
-	if !ok || file.Offset != 0 || file.Type.Kind() != reflect.Pointer {
-		return -1
-	}
-	at, kind := 0, file.Type.Elem()
-	for _, name := range []string{"pfd", "pd", "runtimeCtx"} {
-		if kind.Kind() != reflect.Struct {
-			return -1
-		}
-		field, ok := kind.FieldByName(name)
-		if !ok {
-			return -1
-		}
-		at, kind = at+int(field.Offset), field.Type
-	}
-	if kind.Kind() != reflect.Uintptr {
-		return -1
-	}
-	return at
-}()

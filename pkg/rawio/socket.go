@@ -14,8 +14,7 @@ import (
 // tcpSocket is the descriptor: its addresses and options, what the kernel knows of the
 // connection, and how it ends.
 type tcpSocket struct {
-	file   *os.File // owns the descriptor and its place in the netpoller
-	raw    syscall.RawConn
+	raw    *descriptor
 	local  netip.AddrPort
 	remote netip.AddrPort
 
@@ -37,7 +36,7 @@ func (c *tcpSocket) opError(op string, errno syscall.Errno) error {
 func (c *tcpSocket) Close() error {
 	c.unwatch()
 	c.remember()
-	err := c.file.Close()
+	err := c.raw.Close()
 	c.closers.run()
 	return err
 }
@@ -138,13 +137,13 @@ func (c *tcpSocket) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.loca
 func (c *tcpSocket) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
 // SetDeadline sets both deadlines; the zero time means none.
-func (c *tcpSocket) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
+func (c *tcpSocket) SetDeadline(t time.Time) error { return c.raw.SetDeadline(t) }
 
 // SetReadDeadline makes reads fail with os.ErrDeadlineExceeded after t.
-func (c *tcpSocket) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+func (c *tcpSocket) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
 
 // SetWriteDeadline makes writes fail with os.ErrDeadlineExceeded after t.
-func (c *tcpSocket) SetWriteDeadline(t time.Time) error { return c.file.SetWriteDeadline(t) }
+func (c *tcpSocket) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(t) }
 
 // SyscallConn gives access to the descriptor for socket options.
 func (c *tcpSocket) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
