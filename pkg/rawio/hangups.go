@@ -31,9 +31,6 @@ type watched struct {
 	f func()
 }
 
-// hangupsAtOnce is how many events one system call takes in.
-const hangupsAtOnce = 64
-
 // open makes the descriptor and starts the goroutine. mu is held.
 func (h *Hangups) open() error {
 	if h.closed {
@@ -42,47 +39,18 @@ func (h *Hangups) open() error {
 	if h.file != nil {
 		return nil
 	}
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
+	file, fd, err := openEpoll("hangups", h.ended)
+	if err == nil {
+		h.file, h.epoll, h.watch = file, fd, make(map[int32]watched)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // os.File polls no other
-		unix.Close(fd)
-		return os.NewSyscallError("fcntl", err)
-	}
-	file := os.NewFile(uintptr(fd), "hangups")
-	raw, err := file.SyscallConn()
-	if err != nil {
-		file.Close()
-		return err
-	}
-	h.file, h.epoll, h.watch = file, fd, make(map[int32]watched)
-	// The callback never says that it is done: the netpoller then remembers what
-	// becomes ready between two waits, and each wait costs one system call.
-	go raw.Read(func(fd uintptr) bool { return !h.take(int(fd)) })
-	return nil
+	return err
 }
 
-// take makes the calls of all events that are there. False: there are none to come.
-func (h *Hangups) take(epoll int) bool {
-	var events [hangupsAtOnce]unix.EpollEvent
-	for {
-		n, err := unix.EpollWait(epoll, events[:], 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return false // of a descriptor that is not epoll's: it cannot be
-		}
-		for i := range events[:n] {
-			if w := h.watched(events[i].Fd); w.c != nil {
-				peerEnded(w.c)
-				w.f()
-			}
-		}
-		if n < len(events) {
-			return true
-		}
+// ended makes the call of a connection whose peer has ended its side.
+func (h *Hangups) ended(fd int32) {
+	if w := h.watched(fd); w.c != nil {
+		peerEnded(w.c)
+		w.f()
 	}
 }
 
