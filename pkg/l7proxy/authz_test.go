@@ -18,6 +18,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/calls"
@@ -48,7 +49,7 @@ func guard(t *testing.T, app string) *guardedPod {
 		}
 		return conn.Plain{Conn: c}, ep.Expected(), nil
 	}
-	g.group.Serve(l, func(c *rawio.Conn) { g.proxy.ServeInbound(c, g.pod) })
+	g.group.ServeInTurn(l, listener.Manner{}, func(c *rawio.Conn) listener.Rest { return g.proxy.ServeInbound(c, g.pod) })
 	return g
 }
 

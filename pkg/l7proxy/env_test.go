@@ -145,8 +145,8 @@ func (e *env) oneIdle() bool {
 func (e *env) to(dst string) string {
 	e.t.Helper()
 	l := proxytest.Listen(e.t)
-	e.group.Serve(l, func(c *rawio.Conn) {
-		e.proxy.ServeOutbound(c, e.local, netip.MustParseAddrPort(dst), "curl")
+	e.group.ServeInTurn(l, listener.Manner{}, func(c *rawio.Conn) listener.Rest {
+		return e.proxy.ServeOutbound(c, e.local, netip.MustParseAddrPort(dst), "curl")
 	})
 	return l.Addr().String()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/mtls/ca"
@@ -67,7 +68,7 @@ func TestIdentityElsewhere(t *testing.T) {
 			e.proxy.directory.ResolveTimeout = time.Second
 			l := proxytest.Listen(t)
 			server := &mesh.Workload{UID: "db", Name: "db", Node: "node-1", Meshed: true, Identity: db}
-			e.group.Serve(l, func(c *rawio.Conn) { e.proxy.ServeInbound(c, server) })
+			e.group.ServeInTurn(l, listener.Manner{}, func(c *rawio.Conn) listener.Rest { return e.proxy.ServeInbound(c, server) })
 			set := func(version string, addr netip.Addr) {
 				w := &mesh.Workload{UID: "web", Name: "web", Node: "node-2", Meshed: true, Identity: web, Addrs: []netip.Addr{addr}}
 				if err := e.store.Apply(state.Delta{Synced: true, Resources: []state.Resource{

@@ -1,9 +1,12 @@
 package l7proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"testing"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 )
 
 // TestIdleOpaqueMemory is the budget of an opaque connection that is open and carries
@@ -11,7 +14,7 @@ import (
 func TestIdleOpaqueMemory(t *testing.T) {
 	const (
 		clients = 300
-		budget  = memoryFactor * 18 << 10
+		budget  = memoryFactor * 5 << 10
 	)
 	addr := serveConns(t, func(nc net.Conn) {
 		_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 16))
@@ -38,19 +41,26 @@ func TestIdleOpaqueMemory(t *testing.T) {
 		}
 		return conns
 	}
-	measure := func(addr string) int64 {
+	measure := func(addr string, parked int) int64 {
 		before := memoryInUse()
 		conns := open(addr)
+		e.untilParked(parked)
 		held := memoryInUse() - before
 		for _, nc := range conns {
 			nc.Close()
 		}
 		return held
 	}
-	direct := measure(addr)
-	each := (measure(to) - direct) / clients
+	direct := measure(addr, 0)
+	each := (measure(to, 2*clients) - direct) / clients
 	t.Logf("%d bytes for each idle connection", each)
 	if each > budget {
 		t.Errorf("%d bytes for each idle opaque connection, want at most %d", each, budget)
 	}
+}
+
+// untilParked waits until so many directions of opaque connections wait without a goroutine.
+func (e *env) untilParked(n int) {
+	e.t.Helper()
+	proxytest.Eventually(e.t, fmt.Sprintf("%d directions wait without a goroutine", n), func() bool { return e.proxy.lot.Parked() == n })
 }

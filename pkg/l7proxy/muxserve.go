@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/h2"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
@@ -22,12 +23,12 @@ const endedWait = time.Second
 
 // serveMux serves a shared connection of another agent to its end. Each of its streams is
 // a session, which serve carries.
-func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) {
+func (s *session) serveMux(kind mux.Kind, serve serveOne) {
 	p := s.proxy
 	s.Quota.Settle() // its streams are sessions of their own
 	line := streamLine{usage: s.Quota}
 	c := mux.NewServer(kind, s.Client, &s.Task, line.add)
-	line.serve = func(stream *mux.Stream) { s.serveStream(c, stream, serve) }
+	line.serve = func(stream *mux.Stream) *servedStream { return s.serveStream(c, stream, serve) }
 	c.Budget, c.Source, c.Hangups = s.Quota, s.Quota, s.Hangups
 	if kind == mux.Opaque {
 		p.movable.add(s, c)
@@ -61,28 +62,70 @@ func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) 
 	c.End()
 }
 
-// serveHTTP1 serves a stream with requests.
-func serveHTTP1(p *Proxy, s *request.Session) { p.h1.Serve(s, nil) }
+// serveOne serves a stream. It returns what the opaque driver does.
+type serveOne func(*Proxy, *request.Session) *opaque.Carried
 
-// serveOpaqueStream serves a stream that is an opaque connection.
-func serveOpaqueStream(p *Proxy, s *request.Session) {
-	opaque.Serve(p.lifetime.Ended, s, nil, detect.Opaque.String())
+// serveHTTP1 serves a stream with requests.
+func serveHTTP1(p *Proxy, s *request.Session) *opaque.Carried {
+	p.h1.Serve(s, nil)
+	return nil
 }
 
-// serveStream serves a stream like a connection of the same client. c is its connection.
+// serveOpaqueStream serves a stream that is an opaque connection.
+func serveOpaqueStream(p *Proxy, s *request.Session) *opaque.Carried {
+	return opaque.Serve(p.lifetime.Ended, s, nil, detect.Opaque.String())
+}
+
+// servedStream is a stream that goes on without the goroutine that has begun to serve it.
+type servedStream struct {
+	session *session // of the shared connection
+	stream  *mux.Stream
+	one     *request.Session
+	on      *opaque.Carried
+}
+
+// serveStream serves a stream like a connection of the same client. c is its connection. It
+// returns nil if the stream has ended.
 //
 // An opaque stream is accepted where the handshake of a connection would be, and refused
 // otherwise: the client's agent then makes a connection.
-func (s *session) serveStream(c *mux.Conn, stream *mux.Stream, serve func(*Proxy, *request.Session)) {
-	defer stream.Close()
+func (s *session) serveStream(c *mux.Conn, stream *mux.Stream, serve serveOne) (on *servedStream) {
 	one := s.sessionOf(stream)
 	if !s.admit(c, stream, one) {
-		return
+		stream.Close()
+		return nil
 	}
-	defer one.Quota.Leave()
-	defer one.Task.Pause()
-	defer s.contain(stream)
-	serve(s.proxy, one)
+	defer func() {
+		if defect := recover(); defect != nil {
+			s.cutByDefect(stream, &conn.Defect{What: defect, Stack: debug.Stack()})
+			on = nil
+		}
+		if on == nil {
+			endStream(one, stream)
+		}
+	}()
+	if carried := serve(s.proxy, one); carried != nil {
+		return &servedStream{s, stream, one, carried}
+	}
+	return nil
+}
+
+// goOn has over called when the stream has ended, in a goroutine that may wait.
+func (st *servedStream) goOn(over func()) {
+	st.on.GoOn(func(defect *conn.Defect) {
+		if defect != nil {
+			st.session.cutByDefect(st.stream, defect)
+		}
+		endStream(st.one, st.stream)
+		over()
+	})
+}
+
+// endStream ends what serves a stream.
+func endStream(one *request.Session, stream *mux.Stream) {
+	one.Task.Pause()
+	one.Quota.Leave()
+	stream.Close()
 }
 
 // The functions that serveStream calls before the stream is carried are not inlined: the
@@ -134,15 +177,13 @@ func (s *session) admit(c *mux.Conn, stream *mux.Stream, one *request.Session) b
 	return true
 }
 
-// contain recovers from a panic while a stream is served, and cuts the stream. A defect
-// that the bytes of one connection trigger must not end the traffic of the whole node.
-func (s *session) contain(stream *mux.Stream) {
-	if defect := recover(); defect != nil {
-		s.proxy.panics.Add(1)
-		s.Log.Error("connection cut by a defect: please report this", "client", s.Source.Addr, "destination", s.Original,
-			"panic", defect, "stack", string(debug.Stack()))
-		_ = stream.Reset()
-	}
+// cutByDefect cuts a stream whose service has panicked. A defect that the bytes of one connection
+// trigger must not end the traffic of the whole node.
+func (s *session) cutByDefect(stream *mux.Stream, defect *conn.Defect) {
+	s.proxy.panics.Add(1)
+	s.Log.Error("connection cut by a defect: please report this", "client", s.Source.Addr, "destination", s.Original,
+		"panic", defect.What, "stack", string(defect.Stack))
+	_ = stream.Reset()
 }
 
 // servedMost is how many streams of one shared connection are served at a time. The peer
@@ -153,7 +194,7 @@ const servedMost = 2 * mux.MaxStreams
 // streamLine serves the streams of a shared connection, at most servedMost at a time.
 // Others wait. Those that the peer resets meanwhile are dropped.
 type streamLine struct {
-	serve func(*mux.Stream)
+	serve func(*mux.Stream) *servedStream
 	usage *quota.Usage // the bytes of streams that wait are charged to it
 
 	mu       sync.Mutex
@@ -168,7 +209,8 @@ func (l *streamLine) add(stream *mux.Stream) {
 	defer l.mu.Unlock()
 	if l.serving < servedMost {
 		l.serving++
-		l.sessions.Go(func() { l.run(stream) })
+		l.sessions.Add(1)
+		go l.run(stream)
 		return
 	}
 	if len(l.waiting) >= 2*mux.MaxStreams {
@@ -193,12 +235,16 @@ func (l *streamLine) dropGone() {
 	l.waiting = kept
 }
 
-// run serves a stream, and then those that wait.
+// run serves a stream, and then those that wait, until one goes on without this goroutine.
 func (l *streamLine) run(stream *mux.Stream) {
 	for stream != nil {
-		l.serve(stream)
+		if on := l.serve(stream); on != nil {
+			on.goOn(func() { l.run(l.next()) })
+			return
+		}
 		stream = l.next()
 	}
+	l.sessions.Done()
 }
 
 func (l *streamLine) next() *mux.Stream {

@@ -79,7 +79,7 @@ func TestMuxStreamsThatEndLate(t *testing.T) {
 	var serving, most atomic.Int64
 	release := make(chan struct{})
 	client := muxPair(t, func(c *rawio.Conn) {
-		line := &streamLine{serve: func(s *mux.Stream) {
+		line := &streamLine{serve: func(s *mux.Stream) *servedStream {
 			defer s.Close()
 			if n := serving.Add(1); n > most.Load() {
 				most.Store(n)
@@ -87,6 +87,7 @@ func TestMuxStreamsThatEndLate(t *testing.T) {
 			defer serving.Add(-1)
 			<-release
 			_, _ = io.CopyN(s, struct{ io.Reader }{s}, 1)
+			return nil
 		}}
 		server := mux.NewServer(mux.HTTP1, conn.Plain{Conn: c}, nil, line.add)
 		_ = server.Run(nil)

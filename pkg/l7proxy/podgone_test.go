@@ -17,6 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
@@ -236,7 +237,7 @@ func TestInboundOfAPodThatHasEnded(t *testing.T) {
 			addr := l.Addr()
 			e.network.End(addr.Addr())
 			pod := &mesh.Workload{UID: "pod", Name: "pod", Node: "node-1", Meshed: true, Addrs: []netip.Addr{addr.Addr()}}
-			e.group.Serve(l, func(c *rawio.Conn) { e.proxy.ServeInbound(c, pod) })
+			e.group.ServeInTurn(l, listener.Manner{}, func(c *rawio.Conn) listener.Rest { return e.proxy.ServeInbound(c, pod) })
 			want := podGone
 			want.reason = "pod-gone; unsent"
 			for _, method := range []string{"GET", "POST"} {

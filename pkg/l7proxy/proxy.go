@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/h1"
@@ -172,6 +173,7 @@ type components struct {
 	core      request.Core
 	upstream  *upstream.Pool
 	hangups   rawio.Hangups // of connections that carry many requests at once
+	lot       conn.Lot      // of opaque connections that carry nothing
 	endpoints *endpoints.Set
 	directory *destination.Directory
 	h1        *h1.Driver
@@ -194,7 +196,7 @@ func New(o Options) *Proxy {
 	p.pods.Shares = o.Shares
 	p.pods.Descriptors, p.pods.Memory = o.Limits.Descriptors, o.Limits.Memory
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
-	p.core.Hangups = &p.hangups
+	p.core.Hangups, p.core.Lot = &p.hangups, &p.lot
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime, Tap: o.Tap,
 		OpaqueStreams: o.OpaqueStreams, Threads: o.Threads, Hangups: &p.hangups,
@@ -248,10 +250,11 @@ func (p *Proxy) Run(ctx context.Context) {
 			p.h1.Close()
 			p.h2.CloseAll()
 			p.muxes.Each(func(c *mux.Conn) { c.NC.Close() })
-			_ = p.hangups.Close()
+			_, _ = p.hangups.Close(), p.lot.Close()
 			return
 		case <-watch.C:
 			p.h1.Watch()
+			p.lot.Look()
 			p.judgeAnew()
 		case <-tick.C:
 			p.endpoints.Forget()

@@ -25,10 +25,12 @@ import (
 )
 
 // ServeOutbound proxies a connection that local, a pod of this node, made to dst. process
-// is the name of the client's program, for tap. It returns when the connection has ended.
-func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string) {
-	defer c.Close()
+// is the name of the client's program, for tap. It returns nil when the connection has ended. If
+// the connection goes on without this goroutine, the caller calls rest, which calls over when the
+// connection has ended, in a goroutine that may wait. over gets what has panicked; nil: nothing has.
+func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string) (rest func(over func(defect any, stack []byte))) {
 	s := &session{proxy: p, raw: c}
+	defer endUnless(s, &rest)
 	s.Core, s.ID, s.Client = &p.core, p.ids.Add(1), conn.Plain{Conn: c}
 	s.Direction, s.TLS = mesh.Outbound, tap.TLSNoIdentity
 	s.Source = tap.Peer{
@@ -37,17 +39,14 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 	}
 	s.Original, s.Process, s.From = dst, process, quota.PodSource(local.UID)
 	p.turn(&s.Session, local)
-	defer s.Task.Pause()
 	s.Target = p.directory.Outbound(local, dst, s.aside)
 	if !p.enter(&s.Session, local, connDescriptors) {
-		return
+		return nil
 	}
-	defer s.Quota.Leave()
 	if s.Target.Opaque() {
-		s.serveOpaque(nil, detect.Opaque)
-		return
+		return restOf(s, s.serveOpaque(nil, detect.Opaque))
 	}
-	s.serve()
+	return restOf(s, s.serve())
 }
 
 // Turns returns the turns of a goroutine that accepts connections of a pod, or to it.
@@ -58,34 +57,30 @@ func (p *Proxy) Turns(local *mesh.Workload, d mesh.Direction) *fairshare.Task {
 	return task
 }
 
-// ServeInbound proxies a connection that a client made to local, a pod of this node. It
-// returns when the connection has ended.
-func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
-	defer c.Close()
+// ServeInbound proxies a connection that a client made to local, a pod of this node. It returns
+// what ServeOutbound does.
+func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) (rest func(over func(defect any, stack []byte))) {
 	client := c.Remote().Addr()
 	fromNode := p.State.IsNode(client)
 	s := &session{proxy: p, raw: c}
+	defer endUnless(s, &rest)
 	s.Core, s.ID, s.Client = &p.core, p.ids.Add(1), conn.Plain{Conn: c}
 	s.Direction, s.TLS = mesh.Inbound, tap.TLSNoIdentity
 	s.Source.Addr, s.Original, s.From = c.Remote(), c.Local(), quota.ClientSource(client, mesh.Identity{})
 	if !fromNode { // kubelet probes must not wait, nor fail because other clients have too many connections
 		p.turn(&s.Session, local)
-		defer s.Task.Pause()
 	}
 	p.State.Subscribe(client)
 	s.Source.Workload, _ = p.State.View().Workload(client)
 	target := p.directory.Inbound(local, c.Local(), fromNode)
 	s.inbound, s.Target = target, target
-	if !fromNode {
-		if !p.enter(&s.Session, local, connDescriptors) {
-			return
-		}
-		defer s.Quota.Leave()
+	if !fromNode && !p.enter(&s.Session, local, connDescriptors) {
+		return nil
 	}
 	// Connections to an opaque port may be mTLS of the mesh, so serve detects TLS also
 	// for these.
 	s.opaque = target.Opaque()
-	s.serve()
+	return restOf(s, s.serve())
 }
 
 // Descriptors of the connections of clients.
@@ -121,11 +116,12 @@ type session struct {
 	raw     *rawio.Conn          // the client's connection
 	inbound *destination.Inbound // Target of an inbound session; nil: outbound
 	opaque  bool                 // a setting makes the connection opaque, unless it is mTLS of the mesh
+	secured bool                 // Client is mTLS of the mesh
 }
 
 // serve detects which side speaks first and which protocol, learns who the client is, and
-// passes the session to the driver of the protocol.
-func (s *session) serve() {
+// passes the session to the driver of the protocol. It returns what the opaque driver does.
+func (s *session) serve() *opaque.Carried {
 	ctx := s.proxy.lifetime.Ended
 	o := opening{buf: conn.GetBuffer()}
 	s.Quota.Silent(s.evict)
@@ -141,13 +137,12 @@ func (s *session) serve() {
 		defer o.up.Cut()
 		s.meet(ctx)
 		s.FailConn(o.tried(), err)
-		return
+		return nil
 	case o.serverSpoke():
 		s.Head = bytes.Clone(head)
 		o.putBuffer()
 		s.meet(ctx)
-		s.serveOpaque(o.up, detect.Opaque)
-		return
+		return s.serveOpaque(o.up, detect.Opaque)
 	}
 
 	head, o.seen = s.tell(ctx, *o.buf, head, o.up != nil)
@@ -161,32 +156,32 @@ func (s *session) serve() {
 		if proto, err = s.acceptMesh(ctx, bytes.Clone(head)); err != nil {
 			o.putBuffer()
 			s.refuse(err)
-			return
+			return nil
 		}
-		defer s.Client.Close()
+		s.secured = true
 	} else {
 		s.meet(ctx)
 		if s.opaque && proto != detect.TLS && !o.seen.late {
 			proto = detect.Opaque
 		}
 	}
-	s.drive(proto, &o)
+	return s.drive(proto, &o)
 }
 
 // drive passes the session to the driver of its protocol.
-func (s *session) drive(proto detect.Protocol, o *opening) {
+func (s *session) drive(proto detect.Protocol, o *opening) *opaque.Carried {
 	p := s.proxy
 	switch {
 	case o.seen.late:
 		o.giveUp()
 		p.h1.RefuseLate(&s.Session, o.buf)
-		return
+		return nil
 	case proto == detect.HTTP1:
 		o.giveUp()
 		s.used()
 		defer s.leg("http1")()
 		p.h1.Serve(&s.Session, o.buf)
-		return
+		return nil
 	}
 	s.Head = bytes.Clone(s.Head)
 	o.putBuffer()
@@ -205,13 +200,14 @@ func (s *session) drive(proto detect.Protocol, o *opening) {
 	case detect.Move:
 		s.serveMove()
 	default:
-		s.driveOpaque(proto, o)
+		return s.driveOpaque(proto, o)
 	}
+	return nil
 }
 
 // driveOpaque carries the bytes of a session on a connection to the endpoint: the one that
 // was made while nobody knew the protocol, or a new one.
-func (s *session) driveOpaque(proto detect.Protocol, o *opening) {
+func (s *session) driveOpaque(proto detect.Protocol, o *opening) *opaque.Carried {
 	if proto == detect.TLS {
 		s.Said = destination.Said{TLS: true, SNI: s.SNI}
 		if s.inbound == nil && s.Target.Egress().LooksAtTLS() {
@@ -223,14 +219,14 @@ func (s *session) driveOpaque(proto detect.Protocol, o *opening) {
 		up, tried, err := ahead.take()
 		if err != nil {
 			s.FailConn(tried, err)
-			return
+			return nil
 		}
 		o.up = up
 	}
 	if o.seen.watch {
 		s.Client = &watchedFirst{Conn: s.Client, first: bytes.Clone(s.Head)}
 	}
-	s.serveOpaque(o.up, proto)
+	return s.serveOpaque(o.up, proto)
 }
 
 // meet waits until it is known which pod the client of an inbound session is.
@@ -289,7 +285,7 @@ func (s *session) evict() {
 	s.raw.Close()
 }
 
-func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
+func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) *opaque.Carried {
 	s.used()
 	protocol := "tcp"
 	if proto == detect.TLS {
@@ -300,10 +296,10 @@ func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
 		if err := destination.StillAllowed(s.proxy.directory, s.Target, &s.Source, &up.Attempt.Endpoint, s.Said); err != nil {
 			up.Cut()
 			s.FailConn(up.Attempt, err)
-			return
+			return nil
 		}
 	}
-	opaque.Serve(s.proxy.lifetime.Ended, &s.Session, up, protocol)
+	return opaque.Serve(s.proxy.lifetime.Ended, &s.Session, up, protocol)
 }
 
 // acceptMesh does the server's side of the client's mTLS handshake. Afterwards the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -93,7 +94,7 @@ func newAgents(t testing.TB, app string, limits Limits, prepare ...func(*agents)
 	for _, f := range prepare {
 		f(a)
 	}
-	a.server.group.Serve(l, func(c *rawio.Conn) { a.server.proxy.ServeInbound(c, a.pod) })
+	a.server.group.ServeInTurn(l, listener.Manner{}, func(c *rawio.Conn) listener.Rest { return a.server.proxy.ServeInbound(c, a.pod) })
 	return a
 }
 

@@ -73,9 +73,10 @@ func TestGrowthOfLoop(t *testing.T) {
 	g, l := &Group{Log: slog.New(slog.DiscardHandler)}, listen(t)
 	var accepted atomic.Int64
 	end := make(chan struct{})
-	g.ServeInTurn(l, Manner{Turns: contended{}, Growth: 1}, func(*rawio.Conn) {
+	g.ServeInTurn(l, Manner{Turns: contended{}, Growth: 1}, func(*rawio.Conn) Rest {
 		accepted.Add(1)
 		<-end
+		return nil
 	})
 	for range growthAtOnce + 20 { // 20 of them would take 20 s
 		defer dial(t, l).Close()

@@ -42,10 +42,31 @@ type Group struct {
 // not end because of a failure: the pod would be cut off without a message.
 const exhaustedPause = 50 * time.Millisecond
 
+// Rest is a connection whose handler has returned, and that goes on: it calls over when it has
+// ended, in a goroutine that may wait, with what that has panicked with, if it has. A handler
+// returns nil if the connection has ended.
+type Rest func(over func(defect any, stack []byte))
+
+// Then returns a Rest that calls f at the end, before what follows. It returns nil if there is no r.
+func (r Rest) Then(f func()) Rest {
+	if r == nil {
+		return nil
+	}
+	return func(over func(any, []byte)) {
+		r(func(defect any, stack []byte) {
+			defer over(defect, stack)
+			f()
+		})
+	}
+}
+
 // Serve accepts connections from l until it is closed, and calls handle for each one in a
 // goroutine of its own. It closes the connection when handle returns.
 func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
-	g.ServeInTurn(l, Manner{}, handle)
+	g.ServeInTurn(l, Manner{}, func(c *rawio.Conn) Rest {
+		handle(c)
+		return nil
+	})
 }
 
 // acceptsInRow is after how many connections the goroutine that accepts lets the goroutines
@@ -60,8 +81,8 @@ type Manner struct {
 }
 
 // ServeInTurn is Serve for a pod that has turns at the processors: who connects to it again and
-// again takes the time from it.
-func (g *Group) ServeInTurn(l *rawio.Listener, m Manner, handle func(*rawio.Conn)) {
+// again takes the time from it. If handle returns a Rest, the connection is closed when that ends.
+func (g *Group) ServeInTurn(l *rawio.Listener, m Manner, handle func(*rawio.Conn) Rest) {
 	turns := m.Turns
 	if turns == nil {
 		turns = always{}
@@ -105,22 +126,31 @@ func (g *Group) ServeInTurn(l *rawio.Listener, m Manner, handle func(*rawio.Conn
 }
 
 func (j job) serve() {
-	g, c := j.group, j.c
-	defer j.grown.ended.Add(1)
-	defer g.leave(c)
 	defer func() {
-		// A defect that the bytes of one connection trigger must not end the traffic
-		// of the whole node.
 		if defect := recover(); defect != nil {
-			g.panics.Add(1)
-			g.Log.Error("connection cut by a defect: please report this", "client", c.Remote(), "destination", c.Local(),
-				"panic", defect, "stack", string(debug.Stack()))
-			_ = c.Reset()
-			c.Close()
+			j.over(defect, debug.Stack())
 		}
 	}()
-	j.handle(c)
+	if rest := j.handle(j.c); rest != nil {
+		rest(j.over)
+		return
+	}
+	j.over(nil, nil)
+}
+
+// over ends a connection that was served. A defect that the bytes of one connection trigger must
+// not end the traffic of the whole node.
+func (j job) over(defect any, stack []byte) {
+	g, c := j.group, j.c
+	if defect != nil {
+		g.panics.Add(1)
+		g.Log.Error("connection cut by a defect: please report this", "client", c.Remote(), "destination", c.Local(),
+			"panic", defect, "stack", string(stack))
+		_ = c.Reset()
+	}
 	c.Close()
+	g.leave(c)
+	j.grown.ended.Add(1)
 }
 
 func (g *Group) enter(c *rawio.Conn) {

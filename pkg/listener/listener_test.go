@@ -232,7 +232,7 @@ func (s turnsSeen) Contended() bool { return false }
 func TestAcceptsInTurn(t *testing.T) {
 	g, l := &Group{Log: slog.New(slog.DiscardHandler)}, listen(t)
 	seen := make(turnsSeen, 10)
-	g.ServeInTurn(l, Manner{Turns: seen}, func(*rawio.Conn) {})
+	g.ServeInTurn(l, Manner{Turns: seen}, func(*rawio.Conn) Rest { return nil })
 	expect := func(want ...string) {
 		t.Helper()
 		for _, w := range want {

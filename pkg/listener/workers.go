@@ -19,7 +19,7 @@ type workers struct {
 type job struct {
 	group  *Group
 	c      *rawio.Conn
-	handle func(*rawio.Conn)
+	handle func(*rawio.Conn) Rest
 	grown  *growth // the connection is one of its
 }
 

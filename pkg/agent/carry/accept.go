@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
@@ -14,46 +15,62 @@ import (
 // over.
 type Handler interface {
 	// ServeOutbound serves a connection that local opened to dst. process is the name of
-	// the program that has opened it.
-	ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string)
-	// ServeInbound serves a connection that was opened to local.
-	ServeInbound(c *rawio.Conn, local *mesh.Workload)
+	// the program that has opened it. What it returns is a listener.Rest.
+	ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string) (rest func(over func(defect any, stack []byte)))
+	// ServeInbound serves a connection that was opened to local, likewise.
+	ServeInbound(c *rawio.Conn, local *mesh.Workload) (rest func(over func(defect any, stack []byte)))
 	// Turns returns the turns of a goroutine that accepts connections of local, or to it.
 	Turns(local *mesh.Workload, d mesh.Direction) *fairshare.Task
 }
 
-func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {
+func (c *Carrier) outbound(p *pod, conn *rawio.Conn) (rest listener.Rest) {
 	w, ended := c.begin(p, conn, p.conns)
 	if w == nil {
-		return
+		return nil
 	}
-	defer c.end(p, conn, p.conns)
+	defer func() {
+		if rest == nil {
+			c.end(p, conn, p.conns)
+		}
+	}()
 	if ended {
-		return // it was made by a program that has ended, too
+		return nil // it was made by a program that has ended, too
 	}
 	original, ok := p.Original(conn.Local(), conn.Remote())
 	if !ok {
 		c.stray(conn, w, mesh.Outbound)
-		return
+		return nil
 	}
-	c.handler.ServeOutbound(conn, w, original.Addr, original.Process)
+	rest = c.handler.ServeOutbound(conn, w, original.Addr, original.Process)
+	return rest.Then(func() { c.end(p, conn, p.conns) })
 }
 
-func (c *Carrier) inbound(p *pod, conn *rawio.Conn) {
+func (c *Carrier) inbound(p *pod, conn *rawio.Conn) (rest listener.Rest) {
 	w, ended := c.begin(p, conn, p.callers)
 	if w == nil {
-		return
+		return nil
 	}
-	defer c.end(p, conn, p.callers)
+	var farewell *time.Timer
+	end := func() {
+		if farewell != nil {
+			farewell.Stop()
+		}
+		c.end(p, conn, p.callers)
+	}
+	defer func() {
+		if rest == nil {
+			end()
+		}
+	}()
 	if conn.Local().Addr().IsLoopback() {
 		c.stray(conn, w, mesh.Inbound)
-		return
+		return nil
 	}
 	if ended { // the client is told that, as far as the pod's network still carries it
-		timer := time.AfterFunc(c.farewell, func() { cut([]*rawio.Conn{conn}) })
-		defer timer.Stop()
+		farewell = time.AfterFunc(c.farewell, func() { cut([]*rawio.Conn{conn}) })
 	}
-	c.handler.ServeInbound(conn, w)
+	rest = c.handler.ServeInbound(conn, w)
+	return rest.Then(end)
 }
 
 // stray resets a connection that a program made to the agent's own port in a pod.

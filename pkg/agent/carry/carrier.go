@@ -105,11 +105,11 @@ func (c *Carrier) Carry(w *mesh.Workload, e *redirect.Pod) {
 	c.mu.Unlock()
 	for _, l := range e.Outbound {
 		m := listener.Manner{Turns: c.handler.Turns(w, mesh.Outbound), Growth: c.growth}
-		c.Conns.ServeInTurn(l, m, func(conn *rawio.Conn) { c.outbound(p, conn) })
+		c.Conns.ServeInTurn(l, m, func(conn *rawio.Conn) listener.Rest { return c.outbound(p, conn) })
 	}
 	for _, l := range e.Inbound {
 		m := listener.Manner{Turns: c.handler.Turns(w, mesh.Inbound)}
-		c.Conns.ServeInTurn(l, m, func(conn *rawio.Conn) { c.inbound(p, conn) })
+		c.Conns.ServeInTurn(l, m, func(conn *rawio.Conn) listener.Rest { return c.inbound(p, conn) })
 	}
 }
 

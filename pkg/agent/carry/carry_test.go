@@ -171,16 +171,18 @@ type handler struct {
 	release           chan struct{}
 }
 
-func (h *handler) ServeOutbound(c *rawio.Conn, _ *mesh.Workload, _ netip.AddrPort, _ string) {
+func (h *handler) ServeOutbound(c *rawio.Conn, _ *mesh.Workload, _ netip.AddrPort, _ string) func(func(any, []byte)) {
 	h.outbound.Add(1)
 	h.serve(c)
+	return nil
 }
 
 func (h *handler) Turns(*mesh.Workload, mesh.Direction) *fairshare.Task { return nil }
 
-func (h *handler) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
+func (h *handler) ServeInbound(c *rawio.Conn, _ *mesh.Workload) func(func(any, []byte)) {
 	h.inbound.Add(1)
 	h.serve(c)
+	return nil
 }
 
 func (h *handler) serve(c *rawio.Conn) {

@@ -206,7 +206,7 @@ type answering struct {
 
 func (h *answering) Turns(*mesh.Workload, mesh.Direction) *fairshare.Task { return nil }
 
-func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
+func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) func(func(any, []byte)) {
 	app := <-h.app // nil: it has ended
 	h.began <- struct{}{}
 	if app != nil {
@@ -214,6 +214,7 @@ func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
 	}
 	_, _ = c.Write([]byte("gone"))
 	_, _ = io.Copy(io.Discard, c)
+	return nil
 }
 
 // A client of a pod that ends is told, and cut after that; and so is a client that comes

@@ -78,12 +78,12 @@ type flow struct {
 	small int // reads in a row that a small buffer would have held
 }
 
-func newFlow() flow { return flow{buf: getAny(smallSize), size: smallSize} }
-
-// yield gives the buffer back until resume.
+// yield gives the buffer back until resume, if there is one.
 func (f *flow) yield() {
-	putAny(f.buf)
-	f.buf = nil
+	if f.buf != nil {
+		putAny(f.buf)
+		f.buf = nil
+	}
 }
 
 func (f *flow) resume() { f.buf = getAny(f.size) }

@@ -9,7 +9,8 @@ import (
 // TestFlow: a direction has a small buffer until a read fills it, a bulk buffer when reads
 // fill a whole one, and a small one again when reads are small for long.
 func TestFlow(t *testing.T) {
-	f := newFlow()
+	f := flow{size: smallSize}
+	f.resume()
 	var got []int
 	read := func(n int) {
 		f.fit(n)

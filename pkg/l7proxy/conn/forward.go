@@ -2,11 +2,9 @@ package conn
 
 import (
 	"net"
-	"sync"
 	"sync/atomic"
 
 	"github.com/underlane/underlane/pkg/fairshare"
-	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
@@ -37,18 +35,12 @@ type Sink interface {
 	End(err error)
 }
 
-// sink is the direction of a Relay that a Forwarder drives.
+// sink is the direction of a Relay that a Forwarder drives. It is one, and each goroutine of Go
+// another one, of those that Relay.left counts.
 type sink struct {
-	r                     *Relay
-	dst                   Conn
-	n                     *atomic.Uint64
-	readFails, writeFails mesh.Reason
-	seen                  func([]byte) // nil, or gets the bytes before dst has them
-
-	kept    int // bytes that dst has kept
-	task    *fairshare.Task
-	running sync.WaitGroup // the direction, and the goroutines of Go
-	ended   atomic.Bool
+	way
+	kept  int // bytes that dst has kept
+	ended atomic.Bool
 }
 
 var _ Sink = (*sink)(nil)
@@ -76,11 +68,16 @@ func (s *sink) Drain() error {
 
 // Go implements Sink.
 func (s *sink) Go(f func()) {
-	s.running.Go(func() {
-		s.task.Resume()
-		defer s.task.Pause()
-		f()
-	})
+	s.r.left.Add(1)
+	go s.work(f)
+}
+
+// work is a goroutine of Go.
+func (s *sink) work(f func()) {
+	s.task.Resume()
+	f()
+	s.task.Pause()
+	s.r.end(false)
 }
 
 // End implements Sink.
@@ -94,43 +91,42 @@ func (s *sink) End(err error) {
 	case s.dst.CloseWrite() != nil:
 		s.r.Cut(s.writeFails)
 	}
+	s.finish(true)
+}
+
+// finish ends the direction, once. aside: the caller must not wait.
+func (s *sink) finish(aside bool) {
 	if s.ended.CompareAndSwap(false, true) {
-		s.running.Done()
+		s.r.end(aside)
 	}
 }
 
 // From implements Sink.
 func (s *sink) From(src Conn) {
-	task := new(fairshare.Task) // a goroutine of Go may just be ending
+	d := &direction{way: s.way, ended: func() { s.finish(false) }}
+	d.task = new(fairshare.Task) // a goroutine of Go may just be ending
 	var turns rawio.Turns
-	if task.Charge(s.task.Account()); task.Account() != nil {
-		turns = task
+	if d.task.Charge(s.task.Account()); d.task.Account() != nil {
+		turns = d.task
 	}
 	src.ReadsInTurn(turns)
 	s.dst.WritesInTurn(turns)
-	s.running.Go(func() {
-		task.Resume()
-		defer task.Pause()
-		f := newFlow()
-		s.r.pass(s.dst, src, &f, s.n, s.seen, s.readFails, s.writeFails)
-		putAny(f.buf)
-		if s.ended.CompareAndSwap(false, true) {
-			s.running.Done()
-		}
-	})
+	d.from(src)
+	s.r.left.Add(1)
+	go d.resume()
 }
 
-// forward copies in both directions, where the owner of src passes on what arrives from it.
-// first was read from src before. back is copied in the caller's goroutine.
-func (r *Relay) forward(src Forwarder, to *sink, first []byte, back func(begun func())) mesh.Reason {
-	to.running.Add(1)
-	back(func() {
-		if len(first) == 0 {
+// forward copies in both directions: from local in this goroutine, after forth, which was read
+// before, and from src where its owner passes on what arrives. back was read from that before.
+func (r *Relay) forward(local Conn, forth []byte, src Forwarder, to *sink, back []byte) {
+	r.left.Add(1)
+	r.parked = r.here.copy(local, forth, func() {
+		if len(back) == 0 {
 			src.Forward(to)
 			return
 		}
 		to.Go(func() {
-			kept, err := to.offerFirst(first)
+			kept, err := to.offerFirst(back)
 			if err == nil && kept > 0 {
 				err = to.Drain()
 			}
@@ -140,9 +136,6 @@ func (r *Relay) forward(src Forwarder, to *sink, first []byte, back func(begun f
 			src.Forward(to)
 		})
 	})
-	r.Task.Pause()
-	to.running.Wait()
-	return mesh.Reason(r.reason.Load())
 }
 
 // offerFirst is Take for bytes that were counted already.

@@ -2,8 +2,6 @@ package conn
 
 import (
 	"errors"
-	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,10 +22,24 @@ type Relay struct {
 	Seen func(fromServer []byte)
 	// Began is when the connection was open. FirstByte counts from then.
 	Began time.Time
+	// Lot is where directions wait that carry nothing; nil: in their goroutines.
+	Lot *Lot
 
 	first  atomic.Int64 // see FirstByte
 	cut    atomic.Bool
 	reason atomic.Uint32 // the mesh.Reason why it was cut: the first failure, which causes the later ones
+
+	here   direction    // the one in the goroutine of Begin's caller
+	parked bool         // here has given that goroutine up
+	left   atomic.Int32 // directions and their goroutines that have not ended, and one for the caller of Begin
+	over   func(*Defect)
+	defect atomic.Pointer[Defect]
+}
+
+// Defect is a panic of a goroutine that carries a connection.
+type Defect struct {
+	What  any
+	Stack []byte
 }
 
 // Budget counts bytes that wait, as quota.Usage does.
@@ -44,37 +56,75 @@ var errTooMuch = mesh.Fail(mesh.ReasonOverload, nil)
 // bytes that were read before. It returns why the relay was cut, or ReasonNone if both
 // directions ended in an orderly way.
 func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
+	if !r.Begin(fromClient, fromServer) {
+		over := make(chan *Defect, 1)
+		r.GoOn(func(defect *Defect) { over <- defect })
+		if defect := <-over; defect != nil {
+			panic(defect.What)
+		}
+	}
+	return r.Reason()
+}
+
+// Reason returns why the relay was cut; ReasonNone: it was not.
+func (r *Relay) Reason() mesh.Reason { return mesh.Reason(r.reason.Load()) }
+
+// Begin is Run, but that it may return before both directions have ended: the goroutine of its
+// caller is not needed any more. ended is false then, and the caller calls GoOn.
+func (r *Relay) Begin(fromClient, fromServer []byte) (ended bool) {
+	r.left.Store(2) // here, and the caller
 	other := new(fairshare.Task)
 	other.Charge(r.Task.Account())
 	if stream, ok := r.Server.(Forwarder); ok {
 		r.turns(r.Client, r.Server, other)
-		to := &sink{r: r, dst: r.Client, n: &r.ToClient, task: other, seen: r.Seen, readFails: mesh.ReasonUpstreamReset, writeFails: mesh.ReasonClientReset}
-		return r.forward(stream, to, fromServer, func(begun func()) {
-			r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset, begun)
-		})
-	}
-	if stream, ok := r.Client.(Forwarder); ok {
+		r.here.way = r.toServer(r.Task)
+		r.forward(r.Client, fromClient, stream, &sink{way: r.toClient(other)}, fromServer)
+	} else if stream, ok := r.Client.(Forwarder); ok {
 		r.turns(r.Server, r.Client, other)
-		to := &sink{r: r, dst: r.Server, n: &r.ToServer, task: other, readFails: mesh.ReasonClientReset, writeFails: mesh.ReasonUpstreamReset}
-		return r.forward(stream, to, fromClient, func(begun func()) {
-			r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset, begun)
-		})
+		r.here.way = r.toClient(r.Task)
+		r.forward(r.Server, fromServer, stream, &sink{way: r.toServer(other)}, fromClient)
+	} else {
+		if r.Task.Account() != nil {
+			r.Client.ReadsInTurn(r.Task)
+			r.Server.WritesInTurn(r.Task)
+			r.Server.ReadsInTurn(other)
+			r.Client.WritesInTurn(other)
+		}
+		r.here.way = r.toServer(r.Task)
+		down := &direction{way: r.toClient(other)}
+		r.left.Add(1)
+		go down.carry(r.Server, fromServer)
+		r.parked = r.here.copy(r.Client, fromClient, nil)
 	}
-	var down sync.WaitGroup
-	if r.Task.Account() != nil {
-		r.Client.ReadsInTurn(r.Task)
-		r.Server.WritesInTurn(r.Task)
-		r.Server.ReadsInTurn(other)
-		r.Client.WritesInTurn(other)
-	}
-	down.Go(func() {
-		defer other.Pause()
-		r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset, nil)
-	})
-	r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset, nil)
 	r.Task.Pause()
-	down.Wait()
-	return mesh.Reason(r.reason.Load())
+	if !r.parked {
+		r.left.Add(-1)
+	}
+	return r.left.Load() == 1
+}
+
+// GoOn has over called when both directions have ended, in a goroutine that may wait. It is
+// called at once, if they have. It gets what a goroutine of the relay has panicked with; nil: none
+// has.
+func (r *Relay) GoOn(over func(*Defect)) {
+	r.over = over
+	if r.parked {
+		r.here.park()
+	}
+	if r.left.Add(-1) == 0 {
+		over(r.defect.Load())
+	}
+}
+
+// end notes that a direction has ended, or a goroutine of one. aside: the caller must not wait.
+func (r *Relay) end(aside bool) {
+	switch {
+	case r.left.Add(-1) > 0:
+	case aside:
+		go func() { r.over(r.defect.Load()) }()
+	default:
+		r.over(r.defect.Load())
+	}
 }
 
 // turns has the caller's goroutine, which reads local, work in the turns of r.Task, and the
@@ -89,86 +139,23 @@ func (r *Relay) turns(local, stream Conn, other *fairshare.Task) {
 	local.WritesInTurn(other)
 }
 
-// copy copies one direction to its end. readFails and writeFails are the reasons of
-// failures whose error has no reason. begun, if it is not nil, is called when dst has first,
-// or keeps it.
-func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason, begun func()) {
-	f := newFlow()
-	defer func() { putAny(f.buf) }()
-	var seen func([]byte)
-	if n == &r.ToClient {
-		seen = r.Seen
-	}
-	kept, err := 0, error(nil)
-	if len(first) > 0 {
-		if seen != nil {
-			seen(first)
-		}
-		kept, err = dst.Offer(first)
-	}
-	if begun != nil {
-		begun()
-	}
-	if err == nil && kept > 0 {
-		err = r.await(dst, src, &f, kept)
-	}
-	if err != nil {
-		r.Cut(reasonOf(err, writeFails))
-		return
-	}
-	r.pass(dst, src, &f, n, seen, readFails, writeFails)
+// way is what one direction of a Relay needs to write.
+type way struct {
+	r    *Relay
+	dst  Conn
+	n    *atomic.Uint64
+	seen func([]byte) // nil, or gets the bytes before dst has them
+	task *fairshare.Task
+	// The reasons of failures whose error has no reason.
+	readFails, writeFails mesh.Reason
 }
 
-// pass is copy with the buffer of f, after the first bytes. seen is nil, or gets the bytes.
-func (r *Relay) pass(dst, src Conn, f *flow, n *atomic.Uint64, seen func([]byte), readFails, writeFails mesh.Reason) {
-	defer src.ReadAhead(false)
-	for full := false; ; {
-		if !full { // there is nothing more for the moment: it is waited for without a buffer
-			f.yield()
-			err := src.Await()
-			f.resume()
-			if err != nil {
-				r.Cut(reasonOf(err, readFails))
-				return
-			}
-		}
-		buf := *f.buf
-		m, err := src.Read(buf)
-		if err == nil && m >= bulkFrom {
-			var more int
-			more, err = src.ReadMore(buf[m:])
-			m += more
-		}
-		if m > 0 {
-			r.Count(n, m)
-			if seen != nil {
-				seen(buf[:m])
-			}
-			if err := r.write(dst, src, f, buf[:m]); err != nil {
-				r.Cut(reasonOf(err, writeFails))
-				return
-			}
-			was := full
-			if full = m == len(buf); !full {
-				QuickAckOpaque(src, m, was)
-			}
-		}
-		if err == nil && f.fit(m) {
-			src.ReadAhead(true)
-		}
-		if err == io.EOF {
-			if src.Cut() {
-				r.Cut(readFails)
-			} else if dst.CloseWrite() != nil {
-				r.Cut(writeFails)
-			}
-			return
-		}
-		if err != nil {
-			r.Cut(reasonOf(err, readFails))
-			return
-		}
-	}
+func (r *Relay) toServer(task *fairshare.Task) way {
+	return way{r: r, dst: r.Server, n: &r.ToServer, task: task, readFails: mesh.ReasonClientReset, writeFails: mesh.ReasonUpstreamReset}
+}
+
+func (r *Relay) toClient(task *fairshare.Task) way {
+	return way{r: r, dst: r.Client, n: &r.ToClient, task: task, seen: r.Seen, readFails: mesh.ReasonUpstreamReset, writeFails: mesh.ReasonClientReset}
 }
 
 // Count counts bytes in ToServer or ToClient.
@@ -180,23 +167,6 @@ func (r *Relay) Count(n *atomic.Uint64, bytes int) {
 
 // FirstByte is the time until the server's first byte; 0: nothing has come from it.
 func (r *Relay) FirstByte() time.Duration { return time.Duration(r.first.Load()) }
-
-// write writes p, which may be in the buffer of f. While the receiver is slow, that buffer
-// is given back: only the rest of p is kept, and counted.
-func (r *Relay) write(dst, src Conn, f *flow, p []byte) error {
-	kept, err := dst.Offer(p)
-	if err != nil || kept == 0 {
-		return err
-	}
-	return r.await(dst, src, f, kept)
-}
-
-// await waits until dst has sent the bytes that it has kept.
-func (r *Relay) await(dst, src Conn, f *flow, kept int) error {
-	f.yield()
-	defer f.resume()
-	return r.flush(dst, kept+src.Yield())
-}
 
 // flush waits until dst has sent the bytes that it has kept. held bytes wait meanwhile.
 func (r *Relay) flush(dst Conn, held int) error {

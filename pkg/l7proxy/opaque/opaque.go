@@ -4,6 +4,7 @@ package opaque
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -39,31 +40,39 @@ func (o *Opened) Cut() {
 	o.Discard()
 }
 
-// Serve carries a session to its end. up is the connection to the endpoint; nil: Serve
-// makes it. protocol is shown by tap.
+// Serve carries a session. up is the connection to the endpoint; nil: Serve makes it. protocol is
+// shown by tap. Serve returns nil if the session has ended. Otherwise it goes on without this
+// goroutine, and the caller calls GoOn.
 //
-// The goroutine of each connection keeps the frame of Serve for as long as the connection is
-// open. What is done before and afterwards is in functions that are not inlined, so that the
-// frame is small: a few hundred bytes more need a stack of twice the size.
-func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
+// The goroutine of a connection keeps the frame of Serve for as long as it carries it. What is done
+// before and afterwards is in functions that are not inlined, so that the frame is small: a few
+// hundred bytes more need a stack of twice the size.
+func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) (on *Carried) {
 	if up == nil {
 		if up = reach(ctx, s); up == nil {
-			return
+			return nil
 		}
 	}
-	defer up.Discard()
-	c := open(s, up, protocol)
-	defer s.Opaque.Leave(c.listed)
+	c := &Carried{s: s, up: up, protocol: protocol}
+	defer func() {
+		if on == nil {
+			c.leave()
+		}
+	}()
+	c.open()
 	fromClient, fromServer := s.Head, up.First
 	s.Head, up.First = nil, nil // not kept for as long as the connection
-	var reason mesh.Reason
-	if up.Err == nil {
-		reason = s.Ended(c.relay.Run(fromClient, fromServer))
-	} else {
-		reason = upstream.ReadReason(up.Err)
+	if up.Err != nil {
+		reason := upstream.ReadReason(up.Err)
 		c.relay.Cut(reason)
+		c.report(reason)
+		return nil
 	}
-	c.ended(s, up, protocol, reason)
+	if !c.relay.Begin(fromClient, fromServer) {
+		return c
+	}
+	c.report(s.Ended(c.relay.Reason()))
+	return nil
 }
 
 // reach makes the connection to the endpoint. It returns nil after a failure, which it reports.
@@ -80,38 +89,63 @@ func reach(ctx context.Context, s *request.Session) *Opened {
 	return &Opened{Attempt: a, Conn: c}
 }
 
-// carried is a connection that is open.
-type carried struct {
-	relay  conn.Relay
-	listed *request.Opaque
-	client tap.Peer // as the first event has it: its workload may become known later
+// Carried is a connection that is open.
+type Carried struct {
+	relay    conn.Relay
+	listed   request.Opaque
+	s        *request.Session
+	up       *Opened
+	protocol string
+	client   tap.Peer // as the first event has it: its workload may become known later
+}
+
+// GoOn has over called when the session has ended, in a goroutine that may wait. It gets what has
+// panicked; nil: nothing has.
+func (c *Carried) GoOn(over func(*conn.Defect)) {
+	c.relay.GoOn(func(defect *conn.Defect) {
+		defer func() {
+			if what := recover(); what != nil {
+				defect = &conn.Defect{What: what, Stack: debug.Stack()}
+			}
+			over(defect)
+		}()
+		defer c.leave()
+		c.report(c.s.Ended(c.relay.Reason()))
+	})
+}
+
+// leave closes the connection to the endpoint.
+func (c *Carried) leave() {
+	c.s.Opaque.Leave(&c.listed)
+	c.up.Discard()
 }
 
 // open lists the connection among those that are judged again, and reports it.
 //
 //go:noinline
-func open(s *request.Session, up *Opened, protocol string) *carried {
+func (c *Carried) open() {
+	s, up := c.s, c.up
 	up.Attempt.Connected()
-	c := &carried{listed: &request.Opaque{Session: s, Endpoint: &up.Attempt.Endpoint}}
-	s.Opaque.Enter(c.listed)
+	c.listed = request.Opaque{Session: s, Endpoint: &up.Attempt.Endpoint}
+	s.Opaque.Enter(&c.listed)
 	r := &c.relay
 	r.Client, r.Server, r.Task, r.Budget, r.Seen, r.Began = s.Client, up.Conn, &s.Task, s.Quota, s.Answers(), time.Now()
-	emit(s, up, protocol, tap.ConnOpen, r.Began, func(e *tap.Event) { c.client, e.Live = e.Source, (*live)(r) })
+	r.Lot = s.Lot
+	c.emit(tap.ConnOpen, r.Began, func(e *tap.Event) { c.client, e.Live = e.Source, (*live)(r) })
 	r.Count(&r.ToServer, len(s.Head))
 	r.Count(&r.ToClient, len(up.First))
-	return c
 }
 
-// ended reports the end.
+// report reports the end.
 //
 //go:noinline
-func (c *carried) ended(s *request.Session, up *Opened, protocol string, reason mesh.Reason) {
-	r := &c.relay
+func (c *Carried) report(reason mesh.Reason) {
+	r, s, up := &c.relay, c.s, c.up
 	if up.Attempt.Mode == upstream.MTLS {
 		s.Upstream.Carried(up.Attempt.Key, r.ToServer.Load()+r.ToClient.Load())
 	}
 	ended := time.Now()
-	emit(s, up, protocol, tap.ConnClose, ended, func(e *tap.Event) {
+	c.emit(tap.ConnClose, ended, func(e *tap.Event) {
 		e.Source, e.Live = c.client, (*live)(r)
 		e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
 		e.Reason, e.Reset = reason, reason != mesh.ReasonNone
@@ -137,9 +171,9 @@ func (l *live) Legs() tap.LiveLegs {
 }
 
 // emit emits an event of the connection.
-func emit(s *request.Session, up *Opened, protocol string, kind tap.Kind, at time.Time, fill func(*tap.Event)) {
-	s.EmitConn(up.Attempt, kind, at, func(e *tap.Event) {
-		e.Protocol = protocol
+func (c *Carried) emit(kind tap.Kind, at time.Time, fill func(*tap.Event)) {
+	c.s.EmitConn(c.up.Attempt, kind, at, func(e *tap.Event) {
+		e.Protocol = c.protocol
 		fill(e)
 	})
 }
