@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -80,14 +81,13 @@ func (f *fleet) serve() {
 		f.deltas = f.agents.Deltas()
 	}
 	f.front = server.NewFront(cfg, nil, f.srv.Register)
-	if f.addr == "" {
-		f.addr = "127.0.0.1:0"
-	}
-	l, err := net.Listen("tcp", f.addr)
+	l, err := net.Listen("tcp", cmp.Or(f.addr, "127.0.0.1:0"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.addr = l.Addr().String()
+	if f.addr == "" { // agents read it later on
+		f.addr = l.Addr().String()
+	}
 	front := f.front
 	go func() { _ = front.Serve(l) }()
 }
