@@ -45,3 +45,23 @@ func BenchmarkOpaque(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOpaqueNew is a connection between two nodes for each message, as a stream of a shared
+// connection: both agents, the client and the server.
+func BenchmarkOpaqueNew(b *testing.B) {
+	echo := serveConns(b, func(nc net.Conn) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 4<<10))
+	})
+	a := newAgents(b, echo, Limits{})
+	for _, e := range []*env{a.client, a.server} {
+		e.proxy.core.Tap = unwatched{}
+	}
+	to := a.client.to(a.addr.String())
+	a.warmEcho(to)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := echoOnce(to); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
