@@ -71,6 +71,7 @@ func TestH1ResponseToTheEnd(t *testing.T) {
 						t.Fatal(err)
 					}
 					proxytest.Eventually(t, "the response has left the server", func() bool { return outgoing(t, srv) == 0 })
+					proxytest.Eventually(t, "bytes of the upload wait at the server", func() bool { return incoming(t, srv) > 0 })
 					test.end(srv)
 					time.Sleep(50 * time.Millisecond) // the upload is to be over, but the test holds without that
 					n, err := io.Copy(io.Discard, c.r)
@@ -120,13 +121,18 @@ func TestH1UploadIsCut(t *testing.T) {
 }
 
 // outgoing is the number of bytes that the peer's kernel has not acknowledged.
-func outgoing(t *testing.T, c *client) (n int) {
+func outgoing(t *testing.T, c *client) (n int) { return pending(t, c, unix.TIOCOUTQ) }
+
+// incoming returns how many bytes have arrived at the client that it has not read.
+func incoming(t *testing.T, c *client) (n int) { return pending(t, c, unix.TIOCINQ) }
+
+func pending(t *testing.T, c *client, ioctl uint) (n int) {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rawErr := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) }); rawErr != nil || err != nil {
+	if rawErr := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), ioctl) }); rawErr != nil || err != nil {
 		t.Fatal(rawErr, err)
 	}
 	return n
