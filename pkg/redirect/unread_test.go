@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,27 +57,29 @@ func (r *rig) connected(t *testing.T, l *net.TCPListener) (client *rawio.Conn, s
 // took so many.
 func untaken(t *testing.T, client io.Reader, server *net.TCPConn, after int) int {
 	t.Helper()
-	wrote := make(chan int, 1)
+	var wrote atomic.Int64
+	ended := make(chan error, 1)
 	go func() {
-		all, b := 0, make([]byte, 1<<20)
-		for {
-			_ = server.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		for b := make([]byte, 16<<10); ; {
 			n, err := server.Write(b)
-			all += n
+			wrote.Add(int64(n))
 			if err != nil {
-				if !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Error(err)
-				}
-				break
+				ended <- err
+				return
 			}
 		}
-		wrote <- all
 	}()
-	took, err := io.CopyN(io.Discard, client, int64(after))
-	if err != nil {
+	if _, err := io.CopyN(io.Discard, client, int64(after)); err != nil {
 		t.Fatal(err)
 	}
-	return <-wrote - int(took)
+	for last := int64(-1); wrote.Load() != last; time.Sleep(300 * time.Millisecond) {
+		last = wrote.Load()
+	}
+	_ = server.SetWriteDeadline(time.Now())
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	return int(wrote.Load()) - after
 }
 
 func sendBuffer(t *testing.T, c *net.TCPConn) (size int) {
