@@ -134,6 +134,7 @@ func TestCommandLineRefuses(t *testing.T) {
 		{"run", "-nonsense"},
 		{"diff", "one"},
 		{"plot", "/nowhere"},
+		{"plot"},
 		{"load", "no json"},
 	} {
 		if err := command(t.Context(), args); err == nil {

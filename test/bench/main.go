@@ -30,7 +30,8 @@ import (
 const usage = `Usage:
   bench run [flags]        measure Underlane, no proxy, the floor and the peers
   bench diff [flags] A B…  measure commits against the first of them; "." is the working tree
-  bench plot DIR           make tables and plots of DIR/results.json anew
+  bench plot DIR [MORE…]   make tables and plots of DIR/results.json anew, with the works of MORE/results.json,
+                           which have to be of the same commit
 
 Flags of run and diff: see bench run -h.
 `
@@ -60,11 +61,7 @@ func command(ctx context.Context, args []string) error {
 	case "diff":
 		return diffCommand(ctx, args)
 	case "plot":
-		r, err := report.Read(filepath.Join(arg(), "results.json"))
-		if err != nil {
-			return err
-		}
-		return r.Write(arg())
+		return plotCommand(args)
 	case "serve":
 		return serve.Servers(ctx, netip.IPv4Unspecified())
 	case "scrape":
@@ -88,6 +85,26 @@ func command(ctx context.Context, args []string) error {
 	}
 	fmt.Fprint(os.Stderr, usage)
 	return nil
+}
+
+// plotCommand writes the tables and plots of the first directory, after adding the others' cells.
+func plotCommand(dirs []string) error {
+	var all *report.Report
+	for _, dir := range dirs {
+		r, err := report.Read(filepath.Join(dir, "results.json"))
+		if err != nil {
+			return err
+		}
+		if all == nil {
+			all = r
+		} else if err := all.Add(r); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	if all == nil {
+		return errors.New("bench plot: which directory?")
+	}
+	return all.Write(dirs[0])
 }
 
 // settings are the flags of run and diff.

@@ -177,7 +177,7 @@ func saturated(c *report.Cell, w work.Work, res *load.Result) {
 	c.CPU = append(c.CPU, ratio(res.Usage.CPU.Seconds()*unit(w), n))
 	c.Switches = append(c.Switches, ratio(float64(res.Usage.Switches), n))
 	c.RSS = append(c.RSS, float64(res.Usage.RSS))
-	if w.Mode == work.Echo {
+	if w.Alone() {
 		quantiles(c, res)
 	}
 	noteErrors(c, res)

@@ -82,6 +82,29 @@ func (r *Report) Find(subject string, t rig.Topology, work string) *Cell {
 	return r.Cells[i]
 }
 
+// Add adds the cells of another run. It has to be of the same commit and machine and as long, and
+// must not have measured anything that r has: only what one run measured can be compared.
+func (r *Report) Add(other *Report) error {
+	run := func(r *Report) string {
+		return fmt.Sprintf("%s on %v, %d rounds of %g s", r.Commit, r.Machine, r.Rounds, r.Seconds)
+	}
+	if run(r) != run(other) {
+		return fmt.Errorf("the runs differ: %s, and %s", run(r), run(other))
+	}
+	for _, c := range other.Cells {
+		if r.measured(c.Topology, c.Work) {
+			return fmt.Errorf("both runs have %s, %s", c.Work, c.Topology)
+		}
+	}
+	r.Cells = append(r.Cells, other.Cells...)
+	return nil
+}
+
+// measured reports whether any subject was measured with a work.
+func (r *Report) measured(t rig.Topology, work string) bool {
+	return slices.ContainsFunc(r.Cells, func(c *Cell) bool { return c.Topology == t && c.Work == work })
+}
+
 // Subjects returns the names of the subjects, in the order of the cells.
 func (r *Report) Subjects() []string {
 	var out []string

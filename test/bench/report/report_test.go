@@ -31,9 +31,44 @@ func sample() *Report {
 			c.Seen = stats.Sample{0.5, 0.5}
 		}
 	}
+	for i, name := range []string{rig.Direct, Ours} {
+		c := r.Cell(name, rig.CrossNode, "http1-1")
+		n := float64(i)
+		c.P50, c.P99 = stats.Sample{30 + 41.5*n, 32 + 41.5*n}, stats.Sample{100, 100}
+	}
 	c := r.Cell(Ours, rig.CrossNode, "tcp-1")
 	c.Volume, c.Rate, c.CPU = true, stats.Sample{1e9, 1e9}, stats.Sample{2, 2}
 	return r
+}
+
+func TestAdd(t *testing.T) {
+	other := func(change func(*Report)) *Report {
+		r := sample()
+		r.Cells = nil
+		r.Cell(Ours, rig.SameNode, "http1-16").Rate = stats.Sample{1, 2}
+		change(r)
+		return r
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*Report)
+		want   string // in the error; empty: they are added
+	}{
+		{"other works", func(*Report) {}, ""},
+		{"another commit", func(r *Report) { r.Commit = "decade" }, "the runs differ: c0ffee"},
+		{"another machine", func(r *Report) { r.Machine.Cores = 64 }, "the runs differ"},
+		{"another length", func(r *Report) { r.Seconds = 4 }, "the runs differ"},
+		{"the same work", func(r *Report) { r.Cell("nginx", rig.CrossNode, "grpc") }, "both runs have grpc, cross-node"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := sample()
+			err := r.Add(other(tt.change))
+			added := r.Find(Ours, rig.SameNode, "http1-16") != nil
+			if added != (tt.want == "") || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("added %v, error %v, want an error with %q", added, err, tt.want)
+			}
+		})
+	}
 }
 
 func TestMarkdown(t *testing.T) {
@@ -42,6 +77,7 @@ func TestMarkdown(t *testing.T) {
 		"c0ffee", "no basis for claims", "| x floor |", "| x nginx |", "p50 µs at 400/s", "2100 ±5%",
 		"5.00 |   1.50 |", "8.00 ±0%", "Gbit/s", "read 3.00 (1.00 failed), write 2.00\n", "Left out: envoy (no pip).",
 		"| rate x direct | seen |", "|          0.95 | 0.50 |", "|     +3.5 |",
+		"| p50 µs | - direct |", "|    +41.5 |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %q in:\n%s", want, text)

@@ -82,25 +82,7 @@ func (r *Report) columns(t rig.Topology, w work.Work) []column {
 	if !w.Volume() {
 		out = append(out, figure("switches", "%.2f", 1, func(c *Cell) stats.Sample { return c.Switches }))
 	}
-	if at := r.pacedAt(t, w.Name); at > 0 {
-		out = append(out,
-			figure(fmt.Sprintf("p50 µs at %.0f/s", at), "%.0f", 1, func(c *Cell) stats.Sample { return c.P50 }),
-		)
-		if observed {
-			out = append(out, number("- direct", "%+.1f", func(c *Cell) (float64, bool) {
-				d := c.P50.Minus(r.Find(Direct, t, w.Name).P50).Median()
-				return d, c.Subject != Direct && !math.IsNaN(d)
-			}))
-		}
-		out = append(out,
-			figure("p99", "%.0f", 1, func(c *Cell) stats.Sample { return c.P99 }),
-			figure("p99.9", "%.0f", 1, func(c *Cell) stats.Sample { return c.P999 }),
-			figure("CPU s/M", "%.0f", 1, func(c *Cell) stats.Sample { return c.PacedCPU }),
-		)
-	} else if w.Mode == work.Echo {
-		out = append(out, figure("p50 µs", "%.0f", 1, func(c *Cell) stats.Sample { return c.P50 }),
-			figure("p99", "%.0f", 1, func(c *Cell) stats.Sample { return c.P99 }))
-	}
+	out = append(out, r.latencies(t, w)...)
 	return append(out,
 		figure("RSS MiB", "%.0f", 1.0/(1<<20), func(c *Cell) stats.Sample { return c.RSS }),
 		number("KiB/idle conn", "%.1f", func(c *Cell) (float64, bool) { return c.IdleBytes / 1024, c.IdleBytes != 0 }),
@@ -113,6 +95,32 @@ func (r *Report) columns(t rig.Topology, w work.Work) []column {
 		}),
 		column{"errors", func(c *Cell) string { return fmt.Sprint(c.Errors) }},
 	)
+}
+
+// latencies returns the columns about latencies. They are measured at a rate, or of requests
+// that follow each other.
+func (r *Report) latencies(t rig.Topology, w work.Work) []column {
+	p50, at := "p50 µs", r.pacedAt(t, w.Name)
+	switch {
+	case at > 0:
+		p50 = fmt.Sprintf("p50 µs at %.0f/s", at)
+	case !w.Alone():
+		return nil
+	}
+	out := []column{figure(p50, "%.0f", 1, func(c *Cell) stats.Sample { return c.P50 })}
+	if direct := r.Find(Direct, t, w.Name); direct != nil {
+		out = append(out, number("- direct", "%+.1f", func(c *Cell) (float64, bool) {
+			d := c.P50.Minus(direct.P50).Median()
+			return d, c.Subject != Direct && !math.IsNaN(d)
+		}))
+	}
+	out = append(out,
+		figure("p99", "%.0f", 1, func(c *Cell) stats.Sample { return c.P99 }),
+		figure("p99.9", "%.0f", 1, func(c *Cell) stats.Sample { return c.P999 }))
+	if at > 0 {
+		out = append(out, figure("CPU s/M", "%.0f", 1, func(c *Cell) stats.Sample { return c.PacedCPU }))
+	}
+	return out
 }
 
 // Direct is the subject without a proxy.

@@ -73,11 +73,15 @@ type Work struct {
 
 // Works has all loads that are measured, in this order.
 var Works = []Work{
+	{"http1-1", "HTTP/1.1 keep-alive, 1 KiB, one request at a time", HTTP1, 1, 1, "http"},
 	{"http1-16", "HTTP/1.1 keep-alive, 1 KiB, 16 connections", HTTP1, 16, 1, "http"},
+	{"http1-64", "HTTP/1.1 keep-alive, 1 KiB, 64 connections", HTTP1, 64, 1, "http"},
 	{"http1-256", "HTTP/1.1 keep-alive, 1 KiB, 256 connections", HTTP1, 256, 1, "http"},
+	{"http1-512", "HTTP/1.1 keep-alive, 1 KiB, 512 connections", HTTP1, 512, 1, "http"},
 	{"http1-new", "HTTP/1.1, a connection for each request", HTTP1New, 16, 1, "http"},
 	{"http2", "HTTP/2, 1 KiB, 4 connections of 32 streams", HTTP2, 4, 32, "h2"},
 	{"grpc", "gRPC unary, 128 B, 4 connections of 32 streams", GRPC, 4, 32, "grpc"},
+	{"grpc-1", "gRPC unary, 128 B, one call at a time", GRPC, 1, 1, "grpc"},
 	{"grpc-stream", "gRPC streaming, 128 B messages, 4 connections of 32 streams", Stream, 4, 32, "stream"},
 	{"tcp-1", "opaque TCP, 1 stream", Bulk, 1, 1, "sink"},
 	{"tcp-64", "opaque TCP, 64 streams", Bulk, 64, 1, "sink"},
@@ -100,9 +104,13 @@ func (w Work) Settles() bool { return strings.HasPrefix(w.PortName, "opaque") }
 // Volume reports whether the work is measured in bytes and not in requests.
 func (w Work) Volume() bool { return w.Mode == Bulk }
 
+// Alone reports whether there is one request at a time. Its latencies are then those of the
+// requests that follow each other.
+func (w Work) Alone() bool { return !w.Volume() && w.Conns*w.Streams == 1 }
+
 // Paced reports whether the work can run at a given rate. Its latencies are then
 // measured at that rate.
-func (w Work) Paced() bool { return w.Mode != Bulk && w.Mode != Echo }
+func (w Work) Paced() bool { return !w.Volume() && !w.Alone() }
 
 // Select returns the works whose complete name matches a pattern, or all if the
 // pattern is empty.

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,10 +27,25 @@ func TestEveryWorkHasItsPort(t *testing.T) {
 }
 
 func TestSelect(t *testing.T) {
-	for pattern, want := range map[string]int{"": len(Works), "grpc": 1, "grpc.*": 2, "http1-16|tcp-1": 2, "none": 0, "(": 0} {
+	for pattern, want := range map[string]int{"": len(Works), "grpc": 1, "grpc.*": 3, "http1-16|tcp-1": 2, "none": 0, "(": 0} {
 		got, err := Select(pattern)
 		if len(got) != want || (err != nil) != (want == 0) {
 			t.Errorf("Select(%q) = %v, %v; want %d works", pattern, got, err, want)
 		}
+	}
+}
+
+func TestAlone(t *testing.T) {
+	var alone []string
+	for _, w := range Works {
+		if w.Alone() {
+			alone = append(alone, w.Name)
+		}
+		if w.Alone() && w.Paced() || w.Volume() && (w.Alone() || w.Paced()) {
+			t.Errorf("%s: volume %v, alone %v, paced %v, want only one of them", w.Name, w.Volume(), w.Alone(), w.Paced())
+		}
+	}
+	if want := []string{"http1-1", "grpc-1", "ping-pong", "opaque-ping-pong"}; !slices.Equal(alone, want) {
+		t.Errorf("alone: got %v, want %v", alone, want)
 	}
 }
