@@ -2,6 +2,7 @@ package rawio
 
 import (
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,13 +31,19 @@ func openEpoll(name string, ready func(fd int32)) (file *os.File, epoll int, err
 	return file, fd, nil
 }
 
-// eventsAtOnce is how many events one system call takes in.
-const eventsAtOnce = 64
+const (
+	// eventsAtOnce is how many events one system call takes in.
+	eventsAtOnce = 64
+	// readyInRow is after how many of them the goroutines run that these have made ready. Where a
+	// pod ends thousands of connections at once, all of them would be ready before one has run,
+	// and what became ready after them would wait for all of them.
+	readyInRow = 8
+)
 
 // takeEvents makes the calls of all events that are there. False: there are none to come.
 func takeEvents(epoll int, ready func(fd int32)) bool {
 	var events [eventsAtOnce]unix.EpollEvent
-	for {
+	for told := 0; ; {
 		n, err := unix.EpollWait(epoll, events[:], 0)
 		if err == unix.EINTR {
 			continue
@@ -46,6 +53,9 @@ func takeEvents(epoll int, ready func(fd int32)) bool {
 		}
 		for i := range events[:n] {
 			ready(events[i].Fd)
+			if told++; told%readyInRow == 0 {
+				runtime.Gosched()
+			}
 		}
 		if n < len(events) {
 			return true
