@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/tap"
@@ -21,8 +22,11 @@ const (
 	// counts as lost. One whose program has sent the end of its side is not in the kernel's
 	// list, and its close comes when the peer has ended, too.
 	lostAfter = 2 * time.Minute
-	// batch bounds the connections that are looked at in one go. Others may be opened and
-	// closed between two batches.
+	// growWithin is how long a look has rests where there are many connections. What is left
+	// then is done without.
+	growWithin = growEvery / 2
+	// batch bounds the connections that are taken out of the order in one go. Others may be
+	// opened and closed between two batches.
 	batch = 256
 )
 
@@ -33,7 +37,7 @@ func (t *Table) Run(ctx context.Context) error {
 	for turn := 0; ; turn++ {
 		select {
 		case now := <-tick.C:
-			t.grow(now, turn)
+			t.grow(ctx, now, turn)
 			if turn%factsEvery == 0 {
 				t.growDirect(ctx, now)
 			}
@@ -46,9 +50,10 @@ func (t *Table) Run(ctx context.Context) error {
 // grow reports what the connections of the proxy have carried since they were looked at
 // last. A connection that closes and takes the place of another one in the order meanwhile
 // makes that wait for the next look.
-func (t *Table) grow(now time.Time, turn int) {
+func (t *Table) grow(ctx context.Context, now time.Time, turn int) {
 	var some [batch]*conn
 	var e tap.Event // one for all: an event is large
+	pace := fairshare.NewAside(ctx, growWithin)
 	for at := 0; ; at += batch {
 		t.mu.Lock()
 		n := 0
@@ -61,6 +66,9 @@ func (t *Table) grow(now time.Time, turn int) {
 		}
 		for i, c := range some[:n] {
 			t.growOne(c, now, (at+i)%factsEvery == turn%factsEvery, &e)
+			if pace.Rest() {
+				now = time.Now()
+			}
 		}
 	}
 }
@@ -123,6 +131,7 @@ func (t *Table) growDirect(ctx context.Context, now time.Time) {
 	}
 	t.mu.Unlock()
 	var e tap.Event
+	pace := fairshare.NewAside(ctx, growWithin)
 	for uid, keys := range pods {
 		if ctx.Err() != nil {
 			return
@@ -134,6 +143,9 @@ func (t *Table) growDirect(ctx context.Context, now time.Time) {
 		}
 		for _, key := range keys {
 			t.growSocket(key, found[key], err, now, &e)
+			if pace.Rest() {
+				now = time.Now()
+			}
 		}
 	}
 }

@@ -24,7 +24,7 @@ func TestNamesAreKept(t *testing.T) {
 		emit(open)
 		if live, ok := open.Live.(*fake); ok {
 			live.read.Store(7)
-			table.grow(now.Add(time.Second), 1)
+			table.grow(t.Context(), now.Add(time.Second), 1)
 		}
 		end := open
 		end.Kind, end.ReadBytes, end.Duration = tap.ConnClose, 10, time.Minute

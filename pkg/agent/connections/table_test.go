@@ -352,7 +352,7 @@ func BenchmarkGrow(b *testing.B) {
 					f.read.Add(busy)
 				}
 				turn++
-				table.grow(time.Now(), turn)
+				table.grow(b.Context(), time.Now(), turn)
 			}
 		})
 	}
