@@ -237,6 +237,11 @@ func (p *Proxy) Run(ctx context.Context) {
 		defer close(pool)
 		p.upstream.Run()
 	}()
+	look := make(chan struct{})
+	go func() {
+		defer close(look)
+		p.lookAtLot(ctx)
+	}()
 	watch, tick := time.NewTicker(upstream.WatchEvery), time.NewTicker(p.Limits.IdleTimeout/6)
 	defer watch.Stop()
 	defer tick.Stop()
@@ -251,14 +256,29 @@ func (p *Proxy) Run(ctx context.Context) {
 			p.h2.CloseAll()
 			p.muxes.Each(func(c *mux.Conn) { c.NC.Close() })
 			_, _ = p.hangups.Close(), p.lot.Close()
+			<-look
 			return
 		case <-watch.C:
 			p.h1.Watch()
-			p.lot.Look()
 			p.judgeAnew()
 		case <-tick.C:
 			p.endpoints.Forget()
 			p.directory.Forget()
+		}
+	}
+}
+
+// lookAtLot has connections that carry nothing give up their goroutines, until ctx is done. It is
+// done beside the watch, because it takes its time.
+func (p *Proxy) lookAtLot(ctx context.Context) {
+	tick := time.NewTicker(upstream.WatchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			p.lot.Look()
 		}
 	}
 }

@@ -14,21 +14,44 @@ type Lot struct {
 	waits  rawio.Waits
 	parked atomic.Int64 // directions without a goroutine
 
+	closed atomic.Bool
+	ends   ends
+
 	mu    sync.Mutex
 	first *direction // of those that have a goroutine: a list
 	looks []*direction
+	rests int // of the last look; tests read it
 }
 
+// Those that are to give their goroutines up are told so a few at a time, with rests between.
+// Otherwise all of a thousand connections that were opened in the same second would wake up at
+// once, and what became ready after them would wait for all of them.
+const (
+	asksAtOnce = 16
+	askRest    = time.Millisecond
+	// askWithin is about how long a look takes at most: where there are very many, more are told
+	// at a time.
+	askWithin = 500 * time.Millisecond
+)
+
 // Look has the directions give their goroutines up that have carried nothing since the last call
-// but one. One goroutine calls it, again and again.
+// but one. One goroutine calls it, again and again. It takes up to half a second.
 func (l *Lot) Look() {
 	l.mu.Lock()
 	for d := l.first; d != nil; d = d.next {
 		l.looks = append(l.looks, d)
 	}
 	l.mu.Unlock()
+	asked, atOnce := 0, max(asksAtOnce, len(l.looks)/int(askWithin/askRest))
+	l.rests = 0
 	for _, d := range l.looks {
-		d.look()
+		if !d.look() {
+			continue
+		}
+		if asked++; asked%atOnce == 0 && !l.closed.Load() {
+			time.Sleep(askRest)
+			l.rests++
+		}
 	}
 	clear(l.looks)
 	l.looks = l.looks[:0]
@@ -37,8 +60,11 @@ func (l *Lot) Look() {
 // Parked is the number of directions that wait without a goroutine.
 func (l *Lot) Parked() int { return int(l.parked.Load()) }
 
-// Close has those that wait go on in goroutines.
-func (l *Lot) Close() error { return l.waits.Close() }
+// Close has those that wait go on in goroutines. A Look that is under way has no more rests.
+func (l *Lot) Close() error {
+	l.closed.Store(true)
+	return l.waits.Close()
+}
 
 // enter notes that d has a goroutine.
 func (l *Lot) enter(d *direction) {
@@ -78,15 +104,17 @@ const (
 )
 
 // look has the direction give its goroutine up, if it waits and has carried nothing since the last
-// look.
-func (d *direction) look() {
+// look. It reports whether it has.
+func (d *direction) look() (told bool) {
 	if now := d.n.Load(); now != d.had || !d.looked {
 		d.had, d.looked = now, true
-		return
+		return false
 	}
 	d.mu.Lock()
-	if d.state.CompareAndSwap(waiting, asked) {
-		_ = d.raw.SetReadDeadline(aLongTimeAgo)
+	defer d.mu.Unlock()
+	if !d.state.CompareAndSwap(waiting, asked) {
+		return false
 	}
-	d.mu.Unlock()
+	_ = d.raw.SetReadDeadline(aLongTimeAgo)
+	return true
 }
