@@ -6,4 +6,7 @@ package l7proxy
 // meanwhile.
 const allocSlack = 0.9
 
-const memoryFactor = 1
+const (
+	memoryFactor  = 1
+	garbageFactor = 1
+)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
@@ -56,6 +57,11 @@ func (d *decider) authenticate(edits *http1.Edits) reply.Reply {
 	if tokens == nil {
 		return answer
 	}
+	return d.judgeTokens(tokens, edits)
+}
+
+// judgeTokens is authenticate where tokens are judged.
+func (d *decider) judgeTokens(tokens *destination.Tokens, edits *http1.Edits) reply.Reply {
 	j, answer := d.s.Authenticate(tokens, jwt.Head{Path: unsafeString(d.req.Path()), Fields: (*fields)(&d.req)})
 	d.token = j.Token
 	d.removed, d.added = j.Remove, j.Add

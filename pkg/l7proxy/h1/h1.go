@@ -79,6 +79,7 @@ type messages struct {
 	resp    http1.Head
 	out     []byte  // the bytes to be written next
 	respBuf *[]byte // has the endpoint's bytes; nil while they are waited for
+	joined  *[]byte // has the head of the response, and what came with it, until they are written
 	upload  *pump   // sends the rest of the request's body; nil: it needed none
 
 	askPace, replyPace pace // of the bodies of requests and of responses
@@ -116,7 +117,7 @@ type decider struct {
 
 // idleBytes is enough for the heads of most requests. The memory of a session is that of its
 // size class, and the next larger class costs more than its bytes (TestSessionSize).
-const idleBytes = 888
+const idleBytes = 880
 
 // keepOut is the largest output buffer that an idle session keeps.
 const keepOut = 4 << 10

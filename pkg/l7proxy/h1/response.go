@@ -102,9 +102,8 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	if d.s.Direction == mesh.Inbound && len(d.resp.Get(reply.ReasonHeader)) > 0 {
 		edits.Remove = reasonField
 	}
-	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &edits)
 	up.In = up.In[n:]
-	reason = d.responseBody(up, &body, pump)
+	reason = d.responseBody(up, &edits, &body, pump)
 	d.x.Trailers1(&body)
 	if reason != mesh.ReasonNone {
 		// The head was sent. Only a reset can tell the client that the response is incomplete.
@@ -226,22 +225,25 @@ func (d *session) writeClient(p []byte, up *appConn, last bool) mesh.Reason {
 	return mesh.ReasonNone
 }
 
-// responseBody sends d.out, which is the head, and the body after it. The part of the body
-// that arrived with the head goes out in the same write.
-func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.Reason {
+// responseBody sends the head, with edits, and the body after it. The part of the body that
+// arrived with the head goes out in the same write.
+func (d *session) responseBody(up *appConn, edits *http1.Edits, body *http1.Body, pump *pump) mesh.Reason {
 	n, _, err := body.Next(up.In)
 	if !body.Done() {
 		conn.QuickAckPartial(up, up.LastRead)
 	}
-	d.out = append(d.out, up.In[:n]...)
-	up.In = up.In[n:]
 	last := body.Done() && !pump.running()
 	if !last && d.s.Direction == mesh.Inbound {
 		if why := d.answers(false); why != mesh.ReasonNone {
 			return why
 		}
 	}
-	if why := d.writeClient(d.out, up, last); why != mesh.ReasonNone {
+	// In a buffer of the pool, because that was used a moment ago. With many connections, memory of
+	// the session's own would be in no cache of the processor.
+	d.joined = conn.GetBuffer()
+	out := append(http1.AppendResponseHead((*d.joined)[:0], &d.resp, edits), up.In[:n]...)
+	up.In = up.In[n:]
+	if why := d.writeClient(out, up, last); why != mesh.ReasonNone {
 		return why
 	}
 	for err == nil && !body.Done() {

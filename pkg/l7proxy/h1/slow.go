@@ -17,6 +17,7 @@ var errSlow = mesh.Fail(mesh.ReasonOverload, nil)
 // none. With whole set, nothing needs the request any more.
 func (d *messages) write(p []byte, up *appConn, whole bool) error {
 	kept, err := d.s.Client.Offer(p)
+	d.putJoined()
 	if err != nil || kept == 0 {
 		return err
 	}
@@ -80,6 +81,7 @@ func (d *messages) dropBuffers(up *appConn) {
 // dropWaiting is the end of an exchange: nothing of it waits any more.
 func (d *messages) dropWaiting() {
 	d.putRespBuf(nil)
+	d.putJoined()
 	d.waiting.Set(0, d.s.Quota)
 }
 
@@ -92,6 +94,14 @@ func (d *messages) putRespBuf(up *appConn) {
 	if d.respBuf != nil {
 		conn.PutBuffer(d.respBuf)
 		d.respBuf = nil
+	}
+}
+
+// putJoined gives the buffer of a response's head back, if there is one.
+func (d *messages) putJoined() {
+	if d.joined != nil {
+		conn.PutBuffer(d.joined)
+		d.joined = nil
 	}
 }
 
