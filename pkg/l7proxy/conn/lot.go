@@ -13,9 +13,7 @@ import (
 type Lot struct {
 	waits  rawio.Waits
 	parked atomic.Int64 // directions without a goroutine
-
 	closed atomic.Bool
-	ends   ends
 
 	mu    sync.Mutex
 	first *direction // of those that have a goroutine: a list

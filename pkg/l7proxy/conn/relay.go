@@ -120,8 +120,6 @@ func (r *Relay) GoOn(over func(*Defect)) {
 func (r *Relay) end(aside bool) {
 	switch {
 	case r.left.Add(-1) > 0:
-	case aside && r.Lot != nil:
-		r.Lot.ends.add(func() { r.over(r.defect.Load()) })
 	case aside:
 		go func() { r.over(r.defect.Load()) }()
 	default:

@@ -110,7 +110,6 @@ func (c *Carried) GoOn(over func(*conn.Defect)) {
 			over(defect)
 		}()
 		defer c.leave()
-		c.s.Task.Resume() // the caller's end of the session pauses it
 		c.report(c.s.Ended(c.relay.Reason()))
 	})
 }
