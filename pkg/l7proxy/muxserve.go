@@ -62,17 +62,16 @@ func (s *session) serveMux(kind mux.Kind, serve serveOne) {
 	c.End()
 }
 
-// serveOne serves a stream. It returns what the opaque driver does.
-type serveOne func(*Proxy, *request.Session) *opaque.Carried
+// serveOne serves a stream. It returns what its driver does.
+type serveOne func(*Proxy, *request.Session) request.Rest
 
 // serveHTTP1 serves a stream with requests.
-func serveHTTP1(p *Proxy, s *request.Session) *opaque.Carried {
-	p.h1.Serve(s, nil)
-	return nil
+func serveHTTP1(p *Proxy, s *request.Session) request.Rest {
+	return p.h1.Serve(s, nil)
 }
 
 // serveOpaqueStream serves a stream that is an opaque connection.
-func serveOpaqueStream(p *Proxy, s *request.Session) *opaque.Carried {
+func serveOpaqueStream(p *Proxy, s *request.Session) request.Rest {
 	return opaque.Serve(p.lifetime.Ended, s, nil, detect.Opaque.String())
 }
 
@@ -81,7 +80,7 @@ type servedStream struct {
 	session *session // of the shared connection
 	stream  *mux.Stream
 	one     *request.Session
-	on      *opaque.Carried
+	on      request.Rest
 }
 
 // serveStream serves a stream like a connection of the same client. c is its connection. It

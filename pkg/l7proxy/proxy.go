@@ -173,7 +173,7 @@ type components struct {
 	core      request.Core
 	upstream  *upstream.Pool
 	hangups   rawio.Hangups // of connections that carry many requests at once
-	lot       conn.Lot      // of opaque connections that carry nothing
+	lot       conn.Lot      // of connections that carry nothing
 	endpoints *endpoints.Set
 	directory *destination.Directory
 	h1        *h1.Driver
@@ -279,6 +279,7 @@ func (p *Proxy) lookAtLot(ctx context.Context) {
 			return
 		case <-tick.C:
 			p.lot.Look()
+			p.h1.Look(&p.lot)
 		}
 	}
 }

@@ -120,8 +120,8 @@ type session struct {
 }
 
 // serve detects which side speaks first and which protocol, learns who the client is, and
-// passes the session to the driver of the protocol. It returns what the opaque driver does.
-func (s *session) serve() *opaque.Carried {
+// passes the session to the driver of the protocol. It returns what that does.
+func (s *session) serve() request.Rest {
 	ctx := s.proxy.lifetime.Ended
 	o := opening{buf: conn.GetBuffer()}
 	s.Quota.Silent(s.evict)
@@ -169,7 +169,7 @@ func (s *session) serve() *opaque.Carried {
 }
 
 // drive passes the session to the driver of its protocol.
-func (s *session) drive(proto detect.Protocol, o *opening) *opaque.Carried {
+func (s *session) drive(proto detect.Protocol, o *opening) request.Rest {
 	p := s.proxy
 	switch {
 	case o.seen.late:
@@ -179,9 +179,7 @@ func (s *session) drive(proto detect.Protocol, o *opening) *opaque.Carried {
 	case proto == detect.HTTP1:
 		o.giveUp()
 		s.used()
-		defer s.leg("http1")()
-		p.h1.Serve(&s.Session, o.buf)
-		return nil
+		return s.serveHTTP1(o.buf)
 	}
 	s.Head = bytes.Clone(s.Head)
 	o.putBuffer()
@@ -207,7 +205,7 @@ func (s *session) drive(proto detect.Protocol, o *opening) *opaque.Carried {
 
 // driveOpaque carries the bytes of a session on a connection to the endpoint: the one that
 // was made while nobody knew the protocol, or a new one.
-func (s *session) driveOpaque(proto detect.Protocol, o *opening) *opaque.Carried {
+func (s *session) driveOpaque(proto detect.Protocol, o *opening) request.Rest {
 	if proto == detect.TLS {
 		s.Said = destination.Said{TLS: true, SNI: s.SNI}
 		if s.inbound == nil && s.Target.Egress().LooksAtTLS() {
@@ -285,7 +283,7 @@ func (s *session) evict() {
 	s.raw.Close()
 }
 
-func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) *opaque.Carried {
+func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) request.Rest {
 	s.used()
 	protocol := "tcp"
 	if proto == detect.TLS {

@@ -5,11 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/underlane/underlane/pkg/rawio"
 )
 
 // direction is one direction of a Relay that reads a connection, in a goroutine, or in none while
@@ -20,11 +16,7 @@ type direction struct {
 	flow  flow
 	ended func() // called at its end; nil: nothing is
 
-	raw        *rawio.Conn // below src; nil: the direction cannot wait in a Lot
-	state      atomic.Uint32
-	mu         sync.Mutex
-	fd         int32  // of raw, after the first wait in a Lot; mu guards it
-	known      bool   // it has waited there
+	Place             // without raw below src the direction cannot wait in a Lot
 	had        uint64 // bytes at the last look; see Lot.Look, which alone uses these
 	looked     bool
 	prev, next *direction // in the list of the Lot
@@ -47,7 +39,7 @@ func (d *direction) resume() {
 // has ended.
 func (d *direction) inGoroutine(f func() (parked bool)) {
 	if parked := d.contain(f); parked {
-		d.park()
+		d.Park()
 		return
 	}
 	if d.ended != nil {
@@ -74,7 +66,7 @@ func (d *direction) contain(f func() (parked bool)) (parked bool) {
 func (d *direction) from(src Conn) {
 	d.src, d.flow = src, flow{size: smallSize}
 	if d.r.Lot != nil {
-		d.raw = src.Raw()
+		d.Place.Init(d.r.Lot, src.Raw(), d.resume)
 	}
 }
 
@@ -217,39 +209,4 @@ func (d *direction) works(n int, err *error) (park bool) {
 	d.flow.yield()
 	d.src.Yield()
 	return true
-}
-
-// park has the direction wait in the Lot. The caller does nothing for it afterwards: something may
-// have arrived already.
-func (d *direction) park() {
-	if !d.known {
-		d.known = true
-		d.raw.OnClose(d.closed)
-	}
-	d.mu.Lock()
-	d.r.Lot.parked.Add(1)
-	d.state.Store(parked)
-	fd, err := d.r.Lot.waits.Await(d.raw, d)
-	d.fd = fd
-	d.mu.Unlock()
-	if err != nil {
-		d.Ready()
-	}
-}
-
-// closed is called when src was closed at this end.
-func (d *direction) closed() {
-	d.mu.Lock()
-	fd := d.fd
-	d.mu.Unlock()
-	d.r.Lot.waits.Forget(fd, d)
-	d.Ready()
-}
-
-// Ready implements rawio.Waiter.
-func (d *direction) Ready() {
-	if d.state.CompareAndSwap(parked, working) {
-		d.r.Lot.parked.Add(-1)
-		go d.resume()
-	}
 }

@@ -4,4 +4,4 @@ package conn
 func (c *Secure) HoldsBuffer() bool { return c.below.ahead != nil }
 
 // Rests is how often the last Look has rested.
-func (l *Lot) Rests() int { return l.rests }
+func (l *Lot) Rests() int { return int(l.rests.Load()) }

@@ -8,17 +8,18 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
-// Lot is where the directions of relays wait that carry nothing for a while: without a goroutine,
-// whose stack would be most of what an idle connection holds. The zero value is ready; Close ends it.
+// Lot is where the readers of connections wait that carry nothing for a while, such as the
+// directions of relays: without a goroutine, whose stack would be most of what an idle connection
+// holds. The zero value is ready; Close ends it.
 type Lot struct {
 	waits  rawio.Waits
-	parked atomic.Int64 // directions without a goroutine
+	parked atomic.Int64 // readers without a goroutine
 	closed atomic.Bool
 
 	mu    sync.Mutex
-	first *direction // of those that have a goroutine: a list
+	first *direction // of the directions that have a goroutine: a list
 	looks []*direction
-	rests int // of the last look; tests read it
+	rests atomic.Int64 // of the last Tell; tests read it
 }
 
 // Those that are to give their goroutines up are told so a few at a time, with rests between.
@@ -40,22 +41,28 @@ func (l *Lot) Look() {
 		l.looks = append(l.looks, d)
 	}
 	l.mu.Unlock()
-	asked, atOnce := 0, max(asksAtOnce, len(l.looks)/int(askWithin/askRest))
-	l.rests = 0
-	for _, d := range l.looks {
-		if !d.look() {
-			continue
-		}
-		if asked++; asked%atOnce == 0 && !l.closed.Load() {
-			time.Sleep(askRest)
-			l.rests++
-		}
-	}
+	l.Tell(len(l.looks), func(i int) bool { return l.looks[i].look() })
 	clear(l.looks)
 	l.looks = l.looks[:0]
 }
 
-// Parked is the number of directions that wait without a goroutine.
+// Tell tells n readers to give their goroutines up, a few at a time: each by a call that reports
+// whether the reader has one to give up.
+func (l *Lot) Tell(n int, tell func(i int) bool) {
+	told, atOnce := 0, max(asksAtOnce, n/int(askWithin/askRest))
+	l.rests.Store(0)
+	for i := range n {
+		if !tell(i) {
+			continue
+		}
+		if told++; told%atOnce == 0 && !l.closed.Load() {
+			time.Sleep(askRest)
+			l.rests.Add(1)
+		}
+	}
+}
+
+// Parked is the number of readers that wait without a goroutine.
 func (l *Lot) Parked() int { return int(l.parked.Load()) }
 
 // Close has those that wait go on in goroutines. A Look that is under way has no more rests.

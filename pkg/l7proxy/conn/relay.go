@@ -109,7 +109,7 @@ func (r *Relay) Begin(fromClient, fromServer []byte) (ended bool) {
 func (r *Relay) GoOn(over func(*Defect)) {
 	r.over = over
 	if r.parked {
-		r.here.park()
+		r.here.Park()
 	}
 	if r.left.Add(-1) == 0 {
 		over(r.defect.Load())

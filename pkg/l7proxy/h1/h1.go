@@ -57,6 +57,7 @@ type link struct {
 	driver  *Driver
 	watched atomic.Bool // the client is watched by the driver's hangups
 	pending bool        // phase has something of the current exchange that over must end
+	rests   bool        // the session gives its goroutine up
 	onSent  func()      // calls sent; kept so that an exchange does not allocate it
 }
 
@@ -117,14 +118,15 @@ type decider struct {
 
 // idleBytes is enough for the heads of most requests. The memory of a session is that of its
 // size class, and the next larger class costs more than its bytes (TestSessionSize).
-const idleBytes = 880
+const idleBytes = 872
 
 // keepOut is the largest output buffer that an idle session keeps.
 const keepOut = 4 << 10
 
-// Serve serves a session until it ends. It takes ownership of buf, at whose start s.Head
-// lies. buf is nil if nothing was read yet: Serve then takes a buffer when bytes come.
-func (r *Driver) Serve(s *request.Session, buf *[]byte) {
+// Serve serves a session until it ends, or rests (rest.go): then it is not nil, and the caller
+// calls GoOn. Serve takes ownership of buf, at whose start s.Head lies. buf is nil if nothing was
+// read yet: Serve then takes a buffer when bytes come.
+func (r *Driver) Serve(s *request.Session, buf *[]byte) request.Rest {
 	d := &session{}
 	d.s, d.got, d.driver = s, len(s.Head), r
 	d.onSent, d.small = d.sent, d.idleBuf[:]
@@ -133,15 +135,31 @@ func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 	}
 	s.Head = nil
 	r.sessions.Enter(d)
+	if d.carry() {
+		return d
+	}
+	return nil
+}
+
+// carry carries exchanges until the session ends, or rests.
+func (d *session) carry() (rests bool) {
 	defer func() {
-		r.sessions.Leave(d)
-		d.waiting.Set(0, s.Quota)
-		d.putBuffer()
-		closeAll(d.private)
-		s.ClientGone()
+		if !rests {
+			d.leave()
+		}
 	}()
 	for d.exchange() {
 	}
+	return d.rests
+}
+
+// leave is the end of the session.
+func (d *session) leave() {
+	d.driver.sessions.Leave(d)
+	d.waiting.Set(0, d.s.Quota)
+	d.putBuffer()
+	closeAll(d.private)
+	d.s.ClientGone()
 }
 
 // RefuseLate answers a request of which only a part arrived in time. It takes ownership
@@ -158,6 +176,9 @@ func (r *Driver) RefuseLate(s *request.Session, buf *[]byte) {
 func (d *session) exchange() bool {
 	before := d.s.Task.Began()
 	n, err := d.readRequest()
+	if d.rests {
+		return false
+	}
 	if err != nil {
 		return d.refuseRequest(err)
 	}

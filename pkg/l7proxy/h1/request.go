@@ -181,6 +181,10 @@ func (d *messages) readIdle() error {
 	err := io.EOF
 	if d.beginIdle() && d.s.Lifetime.Draining.Err() == nil {
 		n, err = d.s.Client.Read(d.idleBuf[:])
+		if n == 0 && d.mayRest(err) {
+			_ = d.took(0, nil)
+			return err
+		}
 		if n == 0 && d.awaitLast() {
 			n, err = d.s.Client.Read(d.idleBuf[:])
 		}

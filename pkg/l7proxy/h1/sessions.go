@@ -47,15 +47,18 @@ func (r *Driver) Idle() (n int) {
 // phase is what a session is doing, for others to see.
 type phase struct {
 	mu      sync.Mutex
-	idle    bool      // waits for a next request
-	woken   bool      // its read was made to fail, for a drain or because partner has ended
-	last    bool      // it is idle for the last time: its client is denied
-	partner *appConn  // the connection that the session ends with, while it is idle; nil: none
-	waits   conn.Conn // the endpoint's connection, while it waits for a response there
-	more    bool      // the client has sent more than this request; valid if sent
-	sent    bool      // the request has gone out whole
-	hungUp  bool      // the client has ended its side, or is gone
-	ended   bool      // the client's end was passed on to the endpoint
+	idle    bool       // waits for a next request
+	woken   bool       // its read was made to fail, for a drain or because partner has ended
+	last    bool       // it is idle for the last time: its client is denied
+	quiet   bool       // it was idle at the last look of the watch
+	asked   bool       // its read was made to fail so that it rests
+	rest    *restPlace // where it rests; nil: it never has
+	partner *appConn   // the connection that the session ends with, while it is idle; nil: none
+	waits   conn.Conn  // the endpoint's connection, while it waits for a response there
+	more    bool       // the client has sent more than this request; valid if sent
+	sent    bool       // the request has gone out whole
+	hungUp  bool       // the client has ended its side, or is gone
+	ended   bool       // the client's end was passed on to the endpoint
 	turn    uint64
 	watched uint64 // the turn that the watch saw last
 	gaveUp  bool   // the endpoint's connection was reset: the client is gone
@@ -67,7 +70,7 @@ type phase struct {
 func (d *link) beginIdle() bool {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
-	d.phase.idle = true
+	d.phase.idle, d.phase.quiet = true, false
 	d.phase.partner = d.partner()
 	if d.s.Denied() {
 		d.phase.wake(d.s.Client)
@@ -88,8 +91,8 @@ func (d *link) endpointHungUp(up *appConn) {
 func (d *link) endIdle() {
 	d.phase.mu.Lock()
 	d.phase.idle, d.phase.last, d.phase.partner = false, false, nil
-	if d.phase.woken { // a request has come all the same: it is served
-		d.phase.woken = false
+	if d.phase.woken || d.phase.asked { // a request has come all the same: it is served
+		d.phase.woken, d.phase.asked = false, false
 		_ = d.s.Client.SetReadDeadline(time.Time{})
 	}
 	d.phase.mu.Unlock()
@@ -103,10 +106,13 @@ func (d *link) wakeIdle() {
 	}
 }
 
-// wake makes the client's pending read fail. mu is held.
+// wake makes the client's pending read fail, or the next one of a session that rests. mu is held.
 func (ph *phase) wake(client conn.Conn) {
 	ph.woken = true
 	_ = client.SetReadDeadline(aLongTimeAgo)
+	if ph.rest != nil {
+		ph.rest.Ready()
+	}
 }
 
 func (d *link) beginWait(server conn.Conn) {

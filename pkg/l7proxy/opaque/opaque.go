@@ -47,13 +47,13 @@ func (o *Opened) Cut() {
 // The goroutine of a connection keeps the frame of Serve for as long as it carries it. What is done
 // before and afterwards is in functions that are not inlined, so that the frame is small: a few
 // hundred bytes more need a stack of twice the size.
-func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) (on *Carried) {
+func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) (on request.Rest) {
 	if up == nil {
 		if up = reach(ctx, s); up == nil {
 			return nil
 		}
 	}
-	c := &Carried{s: s, up: up, protocol: protocol}
+	c := &carried{s: s, up: up, protocol: protocol}
 	defer func() {
 		if on == nil {
 			c.leave()
@@ -89,8 +89,8 @@ func reach(ctx context.Context, s *request.Session) *Opened {
 	return &Opened{Attempt: a, Conn: c}
 }
 
-// Carried is a connection that is open.
-type Carried struct {
+// carried is a connection that is open.
+type carried struct {
 	relay    conn.Relay
 	listed   request.Opaque
 	s        *request.Session
@@ -99,9 +99,8 @@ type Carried struct {
 	client   tap.Peer // as the first event has it: its workload may become known later
 }
 
-// GoOn has over called when the session has ended, in a goroutine that may wait. It gets what has
-// panicked; nil: nothing has.
-func (c *Carried) GoOn(over func(*conn.Defect)) {
+// GoOn implements request.Rest.
+func (c *carried) GoOn(over func(*conn.Defect)) {
 	c.relay.GoOn(func(defect *conn.Defect) {
 		defer func() {
 			if what := recover(); what != nil {
@@ -115,7 +114,7 @@ func (c *Carried) GoOn(over func(*conn.Defect)) {
 }
 
 // leave closes the connection to the endpoint.
-func (c *Carried) leave() {
+func (c *carried) leave() {
 	c.s.Opaque.Leave(&c.listed)
 	c.up.Discard()
 }
@@ -123,7 +122,7 @@ func (c *Carried) leave() {
 // open lists the connection among those that are judged again, and reports it.
 //
 //go:noinline
-func (c *Carried) open() {
+func (c *carried) open() {
 	s, up := c.s, c.up
 	up.Attempt.Connected()
 	c.listed = request.Opaque{Session: s, Endpoint: &up.Attempt.Endpoint}
@@ -139,7 +138,7 @@ func (c *Carried) open() {
 // report reports the end.
 //
 //go:noinline
-func (c *Carried) report(reason mesh.Reason) {
+func (c *carried) report(reason mesh.Reason) {
 	r, s, up := &c.relay, c.s, c.up
 	if up.Attempt.Mode == upstream.MTLS {
 		s.Upstream.Carried(up.Attempt.Key, r.ToServer.Load()+r.ToClient.Load())
@@ -171,7 +170,7 @@ func (l *live) Legs() tap.LiveLegs {
 }
 
 // emit emits an event of the connection.
-func (c *Carried) emit(kind tap.Kind, at time.Time, fill func(*tap.Event)) {
+func (c *carried) emit(kind tap.Kind, at time.Time, fill func(*tap.Event)) {
 	c.s.EmitConn(c.up.Attempt, kind, at, func(e *tap.Event) {
 		e.Protocol = c.protocol
 		fill(e)

@@ -64,7 +64,7 @@ type Core struct {
 	Authorizers Authorizers
 	Paces       quota.Paces // of requests that clients give up
 	Opaque      *lifetime.Group[*Opaque]
-	Lot         *conn.Lot      // where opaque connections wait that carry nothing; nil: nowhere
+	Lot         *conn.Lot      // where connections wait that carry nothing; nil: nowhere
 	Names       Names          // nil: none are known
 	Hangups     *rawio.Hangups // of HTTP/2 connections that are read often; nil: they are not watched
 
