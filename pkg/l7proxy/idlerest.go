@@ -43,9 +43,9 @@ func restOf(s *session, on request.Rest) func(over func(defect any, stack []byte
 	}
 }
 
-// serveHTTP1 has the connection carry requests of HTTP/1. It takes ownership of buf, as the driver
+// serveRequests has a connection carry requests of HTTP/1. It takes ownership of buf, as the driver
 // does.
-func (s *session) serveHTTP1(buf *[]byte) (rest request.Rest) {
+func serveRequests(s *session, buf *[]byte) (rest request.Rest) {
 	served := s.leg("http1")
 	defer func() {
 		if rest == nil {

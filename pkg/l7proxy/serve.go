@@ -179,7 +179,7 @@ func (s *session) drive(proto detect.Protocol, o *opening) request.Rest {
 	case proto == detect.HTTP1:
 		o.giveUp()
 		s.used()
-		return s.serveHTTP1(o.buf)
+		return serveRequests(s, o.buf)
 	}
 	s.Head = bytes.Clone(s.Head)
 	o.putBuffer()

@@ -82,7 +82,7 @@ func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round 
 		}
 	}
 	err := each(func(s *rig.Subject, c *report.Cell) error { return p.saturate(ctx, s, c, t, w) })
-	if err != nil || !w.Paced() {
+	if err != nil || !w.Paced() || w.Alone() {
 		return err
 	}
 	rate := p.rate(out, t, w)

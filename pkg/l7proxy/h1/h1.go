@@ -135,31 +135,27 @@ func (r *Driver) Serve(s *request.Session, buf *[]byte) request.Rest {
 	}
 	s.Head = nil
 	r.sessions.Enter(d)
-	if d.carry() {
-		return d
+	if carry(d) {
+		return &resting{d: d}
 	}
 	return nil
 }
 
 // carry carries exchanges until the session ends, or rests.
-func (d *session) carry() (rests bool) {
+func carry(d *session) (rests bool) {
 	defer func() {
-		if !rests {
-			d.leave()
+		if rests {
+			return
 		}
+		d.driver.sessions.Leave(d)
+		d.waiting.Set(0, d.s.Quota)
+		d.putBuffer()
+		closeAll(d.private)
+		d.s.ClientGone()
 	}()
 	for d.exchange() {
 	}
 	return d.rests
-}
-
-// leave is the end of the session.
-func (d *session) leave() {
-	d.driver.sessions.Leave(d)
-	d.waiting.Set(0, d.s.Quota)
-	d.putBuffer()
-	closeAll(d.private)
-	d.s.ClientGone()
 }
 
 // RefuseLate answers a request of which only a part arrived in time. It takes ownership

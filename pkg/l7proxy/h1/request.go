@@ -181,7 +181,8 @@ func (d *messages) readIdle() error {
 	err := io.EOF
 	if d.beginIdle() && d.s.Lifetime.Draining.Err() == nil {
 		n, err = d.s.Client.Read(d.idleBuf[:])
-		if n == 0 && d.mayRest(err) {
+		if n == 0 && d.phase.mayRest(d.s.Client, err) {
+			d.rests = true
 			_ = d.took(0, nil)
 			return err
 		}

@@ -17,9 +17,10 @@ import (
 //
 // Streams of shared connections keep their goroutines.
 
-// restPlace is where a session rests.
-type restPlace struct {
+// resting is where a session rests.
+type resting struct {
 	conn.Place
+	d    *session
 	over func(*conn.Defect) // see GoOn
 }
 
@@ -28,96 +29,93 @@ type restPlace struct {
 func (r *Driver) Look(lot *conn.Lot) {
 	var idle []*session
 	r.sessions.Each(func(d *session) {
-		if d.isQuiet() {
+		if d.phase.isQuiet() && d.s.Lot != nil && d.s.Client.Raw() != nil {
 			idle = append(idle, d)
 		}
 	})
-	lot.Tell(len(idle), func(i int) bool { return idle[i].askToRest() })
+	lot.Tell(len(idle), func(i int) bool { return idle[i].phase.askToRest(idle[i].s.Client) })
 }
 
-// isQuiet reports whether the session was idle at the last look, too, and has a goroutine that it
-// can give up.
-func (d *link) isQuiet() bool {
-	ph := &d.phase
+// isQuiet reports whether the session was idle at the last look, too, and has a goroutine.
+func (ph *phase) isQuiet() bool {
 	ph.mu.Lock()
 	defer ph.mu.Unlock()
 	was := ph.quiet
 	ph.quiet = ph.idle
-	return was && ph.idle && !ph.rest.rests() && d.s.Lot != nil && d.s.Client.Raw() != nil
+	return was && ph.idle && !ph.rest.rests()
 }
 
-// askToRest asks the session to rest, and reports whether it has, unless it is not idle any more.
-func (d *link) askToRest() bool {
-	ph := &d.phase
+// askToRest asks the session to rest, unless it is not idle any more, and reports whether it has.
+func (ph *phase) askToRest(client conn.Conn) bool {
 	ph.mu.Lock()
 	defer ph.mu.Unlock()
 	if !ph.idle || !ph.quiet || ph.asked || ph.woken || ph.rest.rests() {
 		return false
 	}
 	ph.asked = true
-	_ = d.s.Client.SetReadDeadline(aLongTimeAgo)
+	_ = client.SetReadDeadline(aLongTimeAgo)
 	return true
 }
 
-// rests reports whether the session rests. r may be nil.
-func (r *restPlace) rests() bool { return r != nil && r.Parked() }
-
 // mayRest reports whether the session is to rest, after err of a read that has got nothing. It
 // stays idle.
-func (d *link) mayRest(err error) bool {
-	ph := &d.phase
+func (ph *phase) mayRest(client conn.Conn, err error) bool {
 	ph.mu.Lock()
 	defer ph.mu.Unlock()
 	if !ph.asked || ph.woken || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
-	_ = d.s.Client.SetReadDeadline(time.Time{})
-	ph.asked, d.rests = false, true
+	_ = client.SetReadDeadline(time.Time{})
+	ph.asked = false
 	return true
 }
 
+// rests reports whether the session rests. r may be nil.
+func (r *resting) rests() bool { return r != nil && r.Parked() }
+
 // GoOn implements request.Rest.
-func (d *session) GoOn(over func(*conn.Defect)) {
-	r := &restPlace{over: over}
-	r.Init(d.s.Lot, d.s.Client.Raw(), d.resume)
-	d.phase.mu.Lock()
-	d.phase.rest = r
-	d.phase.mu.Unlock()
-	d.park()
+func (r *resting) GoOn(over func(*conn.Defect)) {
+	s := r.d.s
+	r.over = over
+	r.Init(s.Lot, s.Client.Raw(), r.resume)
+	r.d.phase.mu.Lock()
+	r.d.phase.rest = r
+	r.d.phase.mu.Unlock()
+	r.park()
 }
 
 // park has the session rest. The caller does nothing for it afterwards.
-func (d *session) park() {
-	d.s.Task.Pause()
-	d.phase.mu.Lock()
-	defer d.phase.mu.Unlock()
-	if d.phase.woken { // after mayRest
-		go d.resume()
+func (r *resting) park() {
+	r.d.s.Task.Pause()
+	r.d.phase.mu.Lock()
+	defer r.d.phase.mu.Unlock()
+	if r.d.phase.woken { // after mayRest
+		go r.resume()
 		return
 	}
-	d.phase.rest.Park()
+	r.Park()
 }
 
 // resume goes on in a goroutine.
-func (d *session) resume() {
-	rests, defect := d.contain()
+func (r *resting) resume() {
+	rests, defect := r.contain()
 	if rests {
-		d.park()
+		r.park()
 		return
 	}
-	d.s.Task.Pause()
-	d.phase.rest.over(defect)
+	r.d.s.Task.Pause()
+	r.over(defect)
 }
 
 // contain is carry, and recovers from a panic: a defect that the bytes of one connection trigger
 // must not end the traffic of the whole node.
-func (d *session) contain() (rests bool, defect *conn.Defect) {
+func (r *resting) contain() (rests bool, defect *conn.Defect) {
 	defer func() {
 		if what := recover(); what != nil {
 			rests, defect = false, &conn.Defect{What: what, Stack: debug.Stack()}
 		}
 	}()
-	d.s.Task.Resume()
-	d.rests = false
-	return d.carry(), nil
+	r.d.s.Task.Resume()
+	r.d.rests = false
+	return carry(r.d), nil
 }

@@ -47,18 +47,18 @@ func (r *Driver) Idle() (n int) {
 // phase is what a session is doing, for others to see.
 type phase struct {
 	mu      sync.Mutex
-	idle    bool       // waits for a next request
-	woken   bool       // its read was made to fail, for a drain or because partner has ended
-	last    bool       // it is idle for the last time: its client is denied
-	quiet   bool       // it was idle at the last look of the watch
-	asked   bool       // its read was made to fail so that it rests
-	rest    *restPlace // where it rests; nil: it never has
-	partner *appConn   // the connection that the session ends with, while it is idle; nil: none
-	waits   conn.Conn  // the endpoint's connection, while it waits for a response there
-	more    bool       // the client has sent more than this request; valid if sent
-	sent    bool       // the request has gone out whole
-	hungUp  bool       // the client has ended its side, or is gone
-	ended   bool       // the client's end was passed on to the endpoint
+	idle    bool      // waits for a next request
+	woken   bool      // its read was made to fail, for a drain or because partner has ended
+	last    bool      // it is idle for the last time: its client is denied
+	quiet   bool      // it was idle at the last look of the watch
+	asked   bool      // its read was made to fail so that it rests
+	rest    *resting  // where it rests; nil: it never has
+	partner *appConn  // the connection that the session ends with, while it is idle; nil: none
+	waits   conn.Conn // the endpoint's connection, while it waits for a response there
+	more    bool      // the client has sent more than this request; valid if sent
+	sent    bool      // the request has gone out whole
+	hungUp  bool      // the client has ended its side, or is gone
+	ended   bool      // the client's end was passed on to the endpoint
 	turn    uint64
 	watched uint64 // the turn that the watch saw last
 	gaveUp  bool   // the endpoint's connection was reset: the client is gone

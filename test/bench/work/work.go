@@ -109,8 +109,8 @@ func (w Work) Volume() bool { return w.Mode == Bulk }
 func (w Work) Alone() bool { return !w.Volume() && w.Conns*w.Streams == 1 }
 
 // Paced reports whether the work can run at a given rate. Its latencies are then
-// measured at that rate.
-func (w Work) Paced() bool { return !w.Volume() && !w.Alone() }
+// measured at that rate, unless it is Alone.
+func (w Work) Paced() bool { return w.Mode != Bulk && w.Mode != Echo }
 
 // Select returns the works whose complete name matches a pattern, or all if the
 // pattern is empty.
