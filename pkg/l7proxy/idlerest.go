@@ -1,6 +1,8 @@
 package l7proxy
 
 import (
+	"runtime/debug"
+
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 )
@@ -67,7 +69,12 @@ type restingLeg struct {
 // GoOn implements request.Rest.
 func (l restingLeg) GoOn(over func(*conn.Defect)) {
 	l.on.GoOn(func(defect *conn.Defect) {
+		defer func() {
+			if what := recover(); what != nil {
+				defect = &conn.Defect{What: what, Stack: debug.Stack()}
+			}
+			over(defect)
+		}()
 		l.served()
-		over(defect)
 	})
 }

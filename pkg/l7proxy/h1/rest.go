@@ -66,7 +66,7 @@ func (ph *phase) mayRest(client conn.Conn, err error) bool {
 		return false
 	}
 	_ = client.SetReadDeadline(time.Time{})
-	ph.asked = false
+	ph.asked, ph.quiet = false, false
 	return true
 }
 
