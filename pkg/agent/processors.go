@@ -30,8 +30,9 @@ import (
 // others in short slices (pkg/agent/timeslice). They cost some 2 % of a gRPC call,
 // so they are for contention only. A thread that works in a turn that was waited for has a long
 // one, so that it does not keep those waiting who had no need to, and a thread on each processor
-// makes the kernel look at slices more often than it does by itself. So is the memory that lets the garbage collector run less
-// often (pkg/agent/gcpace).
+// makes the kernel look at slices more often than it does by itself. The garbage collector is given
+// memory then so that it runs less often, and some whenever it would run several times a second
+// (pkg/agent/gcpace).
 type processors struct {
 	shares  *fairshare.Scheduler
 	threads timeslice.Threads
@@ -73,14 +74,13 @@ func newProcessors(log *slog.Logger, memory int) *processors {
 	return p
 }
 
-// paceLook is how often the garbage collector's pace is looked at while pods contend.
+// paceLook is how often the garbage collector's pace is looked at.
 const paceLook = time.Second
 
 // run sets the time slices of the agent's threads, and the pace of its garbage collector, until
 // ctx is done.
 func (p *processors) run(ctx context.Context) error {
 	look := time.NewTicker(paceLook)
-	look.Stop()
 	defer look.Stop()
 	slices := true
 	defer p.pulse.Close()
@@ -88,15 +88,12 @@ func (p *processors) run(ctx context.Context) error {
 		select {
 		case <-p.changed:
 		case <-look.C:
-			p.pace.Set(p.contended.Load())
+			p.pace.Look(p.contended.Load())
 			continue
 		case <-ctx.Done():
 			return nil
 		}
 		contended := p.contended.Load()
-		if look.Stop(); contended {
-			look.Reset(paceLook)
-		}
 		if slices {
 			if err := p.threads.Set(contended); err != nil {
 				p.log.Warn("under load the agent gets the processors later than it could", "cause", err)

@@ -77,3 +77,41 @@ func TestOwnGOGC(t *testing.T) {
 		t.Errorf("GOGC is %d", got)
 	}
 }
+
+// TestLook: where there are many collections a second GOGC is larger from then on, and as before
+// when the process has little to do again.
+func TestLook(t *testing.T) {
+	if _, set := os.LookupEnv("GOGC"); set {
+		os.Unsetenv("GOGC")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(usual))
+	live := make([]byte, 8<<20)
+	defer runtime.KeepAlive(live)
+	runtime.GC() // and the end of what was before
+	p := New(Room)
+	// collect makes garbage until there were so many collections.
+	collect := func(n uint64) {
+		for began := p.newCycles(); ; sink = make([]byte, 16<<10) {
+			if began += p.newCycles(); began >= n {
+				p.cycles -= began // they are still to be counted
+				break
+			}
+		}
+		runtime.GC() // what was made while the last collection marked counts as live
+	}
+	p.Look(false)
+	if p.percent != usual {
+		t.Fatalf("GOGC is %d with nothing to do, want %d", p.percent, usual)
+	}
+	collect(busyCollections)
+	if p.Look(false); p.percent <= usual {
+		t.Fatalf("GOGC is %d after %d collections, want more than %d", p.percent, busyCollections, usual)
+	}
+	collect(busyCollections - 1) // as GOGC is larger now, there is as much to do as before
+	if p.Look(false); p.percent <= usual {
+		t.Errorf("GOGC is %d while there is as much to do, want more than %d", p.percent, usual)
+	}
+	if p.Look(false); p.percent != usual {
+		t.Errorf("GOGC is %d when there is little to do, want %d", p.percent, usual)
+	}
+}
