@@ -28,7 +28,7 @@ var open = []shortcoming{
 	{
 		attacks: "tls/storm",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 0.9–1.9 to 1.7–2.4 ms (near) and from 1.2–1.5 to 2.7–3.5 ms (far) in four runs, as streams of shared connections, node-2 84 MB; with a handshake for each (--opaque-streams=false), before looks were paced, 8–13 and 20–25 ms, 275 MB, 10,107 descriptors",
+		figure:  "p99 from 0.5–1.9 to 1.5–2.4 ms (near) and from 0.8–1.5 to 2.7–3.5 ms (far) in six runs, as streams of shared connections, node-2 84 MB; with a handshake for each (--opaque-streams=false), before looks were paced, 8–13 and 20–25 ms, 275 MB, 10,107 descriptors",
 		cause: "As streams they are 1,000 new connections a second, through both agents. The quiet pods wait for up to 28 ms while the agents collect garbage, once, and for up to 21 ms when all connections end at once: " +
 			"threads that hold Go's processors, with the long slice of a turn that was waited for, are not run by the kernel meanwhile. With a handshake for each: " +
 			"The quiet pod's own connections wait for no handshake, and one handshake becomes ready with each turn, but half of the processors of both nodes compute handshakes for as long as the storm lasts: all of the two that there are here. " +
