@@ -16,8 +16,8 @@ import (
 const Room = 64 << 20
 
 // Busy is the room while the agent has so much to do that it would collect busyCollections times a
-// second or more. The live heap is mostly stacks and buffers, so it is small beside what a
-// collection costs: at 90,000 gRPC calls a second that was a quarter of the processor time.
+// second or more. At 90,000 gRPC calls a second a GOGC of 400 made a call a fifth cheaper and took
+// 1.6 times the memory; this room gives most of that, for 1.3 times.
 const (
 	Busy            = 24 << 20
 	busyCollections = 3
@@ -66,8 +66,9 @@ func (p *Pace) Look(contended bool) {
 	p.Set(contended)
 }
 
-// Set is called when contention begins and ends, and by Look, because the heap changes. A call that changes GOGC stops the process for a moment, and waits for the
-// end of a collection that runs. The limit of GOMEMLIMIT goes before it.
+// Set is called when contention begins and ends, and by Look, because the heap changes. A call
+// that changes GOGC stops the process for a moment, and waits for the end of a collection that
+// runs. The limit of GOMEMLIMIT goes before it.
 func (p *Pace) Set(contended bool) {
 	percent, room := usual, p.room
 	if !contended {
